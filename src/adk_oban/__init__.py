@@ -1,0 +1,1 @@
+"""Google ADK agents as durable background jobs on PostgreSQL, powered by Oban."""

@@ -1,0 +1,3 @@
+SELECT version, name, existed, applied_at
+FROM {schema}.adk_oban_migrations
+ORDER BY version
