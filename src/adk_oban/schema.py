@@ -1,7 +1,7 @@
 """The database schema: Oban's tables, ADK's session tables and ours, versioned.
 
-`adk-oban migrate` does what [migrate][adk_oban.schema.migrate] does. A project that
-uses Alembic puts [upgrade_sql][adk_oban.schema.upgrade_sql] into a migration of its own.
+`adk-oban migrate` does what `migrate` here does. A project that uses Alembic puts
+`upgrade_sql` into a migration of its own.
 """
 
 from __future__ import annotations
@@ -58,22 +58,18 @@ class Migration:
     def up(self, prefix: str) -> LiteralString:
         """Return the statements that apply it and note that it was applied."""
         made = install_sql(prefix) if self.name == "oban" else self._file("")
-        note = (
-            "INSERT INTO {schema}.adk_oban_migrations (version, name, existed) "
-            f"VALUES ({self.version}, '{self.name}', "
-            f"to_regclass('{{schema}}.{self.table}') IS NOT NULL) "
-            "ON CONFLICT (version) DO NOTHING;\n"
-        )
-        return bind(note + made, prefix)
+        return bind(self._mark("000_note.sql") + made, prefix)
 
     def down(self, prefix: str, *, existed: bool) -> LiteralString:
         """Return the statements that take it back; what `existed` before stays."""
         drop = uninstall_sql(prefix) if self.name == "oban" else self._file(".down")
-        forget = (
-            "DELETE FROM {schema}.adk_oban_migrations "
-            f"WHERE version = {self.version};\n"
-        )
+        forget = self._mark("000_forget.sql")
         return bind(forget if existed else drop + forget, prefix)
+
+    def _mark(self, name: str) -> str:
+        # Not str.format: the schema's marker is bound later.
+        sql = _read(name).replace("{version}", str(self.version))
+        return sql.replace("{name}", self.name).replace("{table}", self.table)
 
     def _file(self, suffix: str) -> str:
         return _read(f"{self.version:03}_{self.name}{suffix}.sql")
@@ -245,8 +241,8 @@ async def check(conn: AsyncConnection, *, prefix: str = "public") -> None:
     if row != ("1",):
         raise SchemaVersionError(
             f"schema {prefix!r} holds ADK sessions of schema version "
-            f"{row[0] if row else None!r}, and adk-oban needs version '1': migrate them "
-            "with 'adk migrate session', or use another prefix"
+            f"{row[0] if row else None!r}, and adk-oban needs version '1': migrate "
+            "them with 'adk migrate session', or use another prefix"
         )
 
 

@@ -1,13 +1,94 @@
 """The names of all telemetry events, and a handler that logs one line a job.
 
-Events go through `oban.telemetry`: attach a handler with
-`oban.telemetry.attach(id, events, handler)`; it is called with the name and a dict.
+Events go through `oban.telemetry`: a handler that is attached with
+`oban.telemetry.attach(id, events, handler)` is called with the name and a dict.
 
-| event | fields |
-|---|---|
-| `adk.oban.job.start` | `job_id`, `args`, `agent`, `queue`, `attempt`, `system_time` |
-| `adk.oban.job.complete` | `duration` (ms), `event_count`, `job_id`, `events`, `args`, and `agent`, `queue`, `attempt`, `model_calls`, `usage`, `text`, `error_code` |
-| `adk.oban.job.exception` | `duration` (ms), `job_id`, `args`, `agent`, `queue`, `attempt`, `max_attempts`, `model_calls`, `error_type`, `error_message` |
-| `adk.scheduled_job.start` | `system_time`, `job_id`, `args` |
-| `adk.scheduled_job.stop` | `duration` (ms), `job_id`, `args`, `result` (the final text, or the error), and the fields of `complete` or `exception` |
+- `adk.oban.job.start`: `job_id`, `args`, `agent`, `queue`, `attempt`, `max_attempts`,
+  `system_time` (seconds since 1970)
+- `adk.oban.job.complete`: those of start, and `duration` (ms), `event_count`, `events`
+  (a list of ADK events), `model_calls`, `usage`, `text`, `error_code`
+- `adk.oban.job.exception`: those of start, and `duration` (ms), `model_calls`,
+  `error_type`, `error_message`
+- `adk.scheduled_job.start`: as `adk.oban.job.start`
+- `adk.scheduled_job.stop`: also on failure; those of `complete` or of `exception`, and
+  `result` (the final text, or the error)
 """
+
+from __future__ import annotations
+
+import json
+import logging
+from typing import Any
+
+from oban import telemetry
+
+JOB_START = "adk.oban.job.start"
+JOB_COMPLETE = "adk.oban.job.complete"
+JOB_EXCEPTION = "adk.oban.job.exception"
+SCHEDULED_JOB_START = "adk.scheduled_job.start"
+SCHEDULED_JOB_STOP = "adk.scheduled_job.stop"
+
+EVENTS = (
+    JOB_START,
+    JOB_COMPLETE,
+    JOB_EXCEPTION,
+    SCHEDULED_JOB_START,
+    SCHEDULED_JOB_STOP,
+)
+"""All of them. Attaching to a name that is never emitted fails silently."""
+
+_HANDLER = "adk-oban-logger"
+_LOGGED = (
+    "job_id",
+    "agent",
+    "queue",
+    "attempt",
+    "max_attempts",
+    "duration",
+    "event_count",
+    "model_calls",
+    "usage",
+    "error_code",
+    "error_type",
+    "error_message",
+)
+
+
+def emit(event: str, fields: dict[str, Any]) -> None:
+    """Tell all handlers of an event. A handler that fails is logged and passed over."""
+    telemetry.execute(event, fields)
+
+
+def attach_logger(
+    *, level: int = logging.INFO, logger: logging.Logger | None = None
+) -> None:
+    """Log one line of JSON for each attempt of a job that ends.
+
+    Args:
+        level: The level for jobs that complete (default INFO); a failed attempt is
+            logged as a warning.
+        logger: Where to (default: the logger `adk_oban.jobs`).
+
+    Example:
+        >>> logging.basicConfig(level=logging.INFO, format="%(message)s")
+        >>> attach_logger()
+        {"event": "adk.oban.job.complete", "job_id": 1, "agent": "helper", ...}
+    """
+    target = logger or logging.getLogger("adk_oban.jobs")
+
+    def log(event: str, fields: dict[str, Any]) -> None:
+        failed = "error_type" in fields
+        line = {key: fields[key] for key in _LOGGED if fields.get(key) is not None}
+        target.log(
+            logging.WARNING if failed else level,
+            json.dumps({"event": event, **line}, default=str, ensure_ascii=False),
+        )
+
+    detach_logger()
+    ends = [JOB_COMPLETE, JOB_EXCEPTION, SCHEDULED_JOB_STOP]
+    telemetry.attach(_HANDLER, ends, log)
+
+
+def detach_logger() -> None:
+    """Log no more; safe when nothing is attached."""
+    telemetry.detach(_HANDLER)

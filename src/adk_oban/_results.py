@@ -1,0 +1,164 @@
+"""How jobs ended: kept in a table of ours, longer than the jobs."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from google.adk.events import Event
+from psycopg.rows import class_row
+from psycopg.types.json import Jsonb
+from psycopg_pool import AsyncConnectionPool
+
+from ._query import statement
+
+CHANNEL = "adk_result"
+"""Oban's notifier adds the schema and its own prefix."""
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How a job ended: a row of `adk_oban_results`.
+
+    Attributes:
+        job_id: The job's id.
+        state: `"completed"`, `"discarded"` or `"cancelled"`.
+        attempt: The attempt that ended it.
+        agent: The name of the agent that ran.
+        app_name: ADK's app name.
+        user_id: ADK's user id.
+        session_id: ADK's session id.
+        invocation_id: ADK's id of the invocation; None when it did not start.
+        text: The final answer.
+        output: The structured output, None without one.
+        session_state: The session's state after the turn.
+        usage: Sums of the model's token counts, under genai's names.
+        event_count: How many events the agents made.
+        model_calls: How many model calls the last attempt made.
+        error_code: The model's error code, such as `"SAFETY"`.
+        error: Why there is no answer.
+        started_at: When the last attempt started.
+        finished_at: When it ended.
+    """
+
+    job_id: int
+    state: str
+    attempt: int
+    agent: str
+    app_name: str
+    user_id: str
+    session_id: str
+    started_at: datetime
+    invocation_id: str | None = None
+    text: str = ""
+    output: Any = None
+    session_state: dict[str, Any] = field(default_factory=dict)
+    usage: dict[str, int] = field(default_factory=dict)
+    event_count: int = 0
+    model_calls: int = 0
+    error_code: str | None = None
+    error: str | None = None
+    finished_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """Where a job stands, and what it ended with; either may be gone.
+
+    Attributes:
+        job_state: Oban's state of the job; None when it has been pruned.
+        job_attempt: Its attempt.
+        job_error: Its last error.
+        result_state: The kept result's state; None while there is none.
+        result_attempt: The attempt that made it.
+        result_error: Why there is no answer.
+    """
+
+    job_state: str | None
+    job_attempt: int | None
+    job_error: str | None
+    result_state: str | None
+    result_attempt: int | None
+    result_error: str | None
+
+    @property
+    def ended(self) -> bool:
+        """Whether the job has ended, for good unless somebody retries it."""
+        if self.job_state is None:
+            return self.result_state is not None
+        return self.job_state in ("completed", "discarded", "cancelled")
+
+    @property
+    def ending(self) -> bool:
+        """Whether its result is there, and only Oban's acknowledgement is not."""
+        return self.job_state == "executing" and self.result_attempt == self.job_attempt
+
+
+class Results:
+    """The table of results.
+
+    Args:
+        pool: Connections to the database.
+        prefix: The schema of the tables.
+    """
+
+    def __init__(self, pool: AsyncConnectionPool, prefix: str) -> None:
+        self._pool = pool
+        self._prefix = prefix
+
+    async def save(self, outcome: Outcome) -> None:
+        """Keep how a job ended, in place of what an earlier run of it left."""
+        values = asdict(outcome)
+        values["channel"] = f"{self._prefix}.oban_{CHANNEL}"
+        values["output"] = None if outcome.output is None else Jsonb(outcome.output)
+        values["session_state"] = Jsonb(outcome.session_state)
+        values["usage"] = Jsonb(outcome.usage)
+        async with self._pool.connection() as conn:
+            await conn.execute(statement("save_result", self._prefix), values)
+
+    async def get(self, job_id: int) -> Outcome | None:
+        """Return how a job ended, or None."""
+        sql = statement("get_result", self._prefix)
+        async with (
+            self._pool.connection() as conn,
+            conn.cursor(row_factory=class_row(Outcome)) as cursor,
+        ):
+            return await (await cursor.execute(sql, {"job_id": job_id})).fetchone()
+
+    async def progress(self, job_id: int) -> Progress:
+        """Return where a job stands."""
+        sql = statement("get_progress", self._prefix)
+        async with (
+            self._pool.connection() as conn,
+            conn.cursor(row_factory=class_row(Progress)) as cursor,
+        ):
+            row = await (await cursor.execute(sql, {"job_id": job_id})).fetchone()
+        assert row is not None  # noqa: S101  (the statement always has one row)
+        return row
+
+    async def events(self, outcome: Outcome) -> list[Event]:
+        """Return the turn's events as they stand in the session, none if it is gone."""
+        values = {
+            "app_name": outcome.app_name,
+            "user_id": outcome.user_id,
+            "session_id": outcome.session_id,
+            "invocation_id": outcome.invocation_id,
+            # Clocks of nodes and database differ; an hour of the session is enough.
+            "since": _naive_utc(outcome.started_at - timedelta(hours=1)),
+        }
+        async with self._pool.connection() as conn:
+            sql = statement("get_turn_events", self._prefix)
+            rows = await (await conn.execute(sql, values)).fetchall()
+        return [Event.model_validate(data) for (data,) in rows]
+
+    async def prune(self, max_age: timedelta, *, limit: int = 10_000) -> int:
+        """Delete results older than `max_age`, at most `limit`; return how many."""
+        async with self._pool.connection() as conn:
+            sql = statement("prune_results", self._prefix)
+            done = await conn.execute(sql, {"max_age": max_age, "limit": limit})
+        return done.rowcount
+
+
+def _naive_utc(time: datetime) -> datetime:
+    return time.astimezone(UTC).replace(tzinfo=None)

@@ -1,0 +1,56 @@
+"""What a running AdkOban gives to its jobs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from google.adk.artifacts import BaseArtifactService
+from google.adk.auth.credential_service.base_credential_service import (
+    BaseCredentialService,
+)
+from google.adk.memory import BaseMemoryService
+from oban import Job, Oban
+from psycopg_pool import AsyncConnectionPool
+
+from ._results import Results
+from ._watch import Watch
+from .agents import AgentRegistry
+from .sessions import PostgresSessionService
+
+type Backoff = Callable[[Job], float]
+"""Says how many seconds a failed job waits before it is tried again."""
+
+
+@dataclass(frozen=True, slots=True)
+class Services:
+    """The parts that a job of an agent runs with.
+
+    Attributes:
+        oban: The Oban that fetched the job.
+        pool: Its connections.
+        prefix: The schema of the tables.
+        agents: What jobs may name; None in a client that only enqueues, where nothing
+            is known about agents.
+        sessions: ADK's sessions.
+        results: How jobs ended.
+        watch: Who waits for which job.
+        artifacts: ADK's artifact service.
+        memory: ADK's memory service.
+        credentials: ADK's credential service.
+        backoff: The user's own backoff; None for Oban's.
+        tool_threads: How many threads there are for tools that block.
+    """
+
+    oban: Oban
+    pool: AsyncConnectionPool
+    prefix: str
+    agents: AgentRegistry | None
+    sessions: PostgresSessionService
+    results: Results
+    watch: Watch
+    artifacts: BaseArtifactService | None = None
+    memory: BaseMemoryService | None = None
+    credentials: BaseCredentialService | None = None
+    backoff: Backoff | None = None
+    tool_threads: int = 32

@@ -1,0 +1,1 @@
+DELETE FROM {schema}.adk_oban_migrations WHERE version = {version};

@@ -1,0 +1,340 @@
+"""AdkOban: a pool, an Oban and our own loops, started and stopped together."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import AsyncExitStack
+from datetime import timedelta
+from typing import Any, Self
+
+from google.adk.artifacts import BaseArtifactService, InMemoryArtifactService
+from google.adk.auth.credential_service.base_credential_service import (
+    BaseCredentialService,
+)
+from google.adk.memory import BaseMemoryService
+from oban import Job, Oban
+from psycopg import AsyncConnection
+from psycopg_pool import AsyncConnectionPool
+
+from . import _oban, schema
+from ._inline import Tool
+from ._loop import Loop
+from ._pool import open_pool
+from ._query import statement, validate_prefix
+from ._results import Results
+from ._schedules import Schedules
+from ._services import Backoff, Services
+from ._sweeper import Sweeper
+from ._ticker import Ticker
+from ._watch import Watch
+from .agents import AgentRegistry, Agents
+from .config import load_settings
+from .errors import JobNotFoundError
+from .jobs import AgentJob, AgentResult, find_result
+from .scheduled import Schedule, ScheduledJob
+from .sessions import PostgresSessionService
+from .worker import AgentWorker
+
+
+class AdkOban:
+    """Runs ADK agents as Oban jobs inside your own process, or only enqueues them.
+
+    Use it as an async context manager, for as long as the process works. With
+    `queues` it is a worker; without, a client.
+
+    Args:
+        dsn: Where the database is (default: `ADK_OBAN_DSN`, then `dsn` in
+            `adk-oban.toml` or `[tool.adk-oban]`).
+        pool: An open pool of the caller's, instead of `dsn`. It is not closed.
+        oban: An Oban of the caller's, instead of `dsn`, `pool`, `queues` and the other
+            options of Oban's. It is neither started nor stopped; its jobs of agents run
+            while this object does.
+        queues: Names of queues and how many jobs each runs at once, or Oban's dicts.
+        agents: What jobs may name: a mapping of names to agents, `App`s, factories or
+            modules, or a list of modules, of names of packages that may be imported,
+            and of agents folders (`pathlib.Path`). A client that is given none takes
+            every name, and leaves it to the worker to refuse it.
+        tools: What inline configs may name: a mapping, or a list of functions and ADK
+            tools.
+        schedules: What runs again and again; those that this name declared before and
+            are no longer there are removed. None (default) leaves them all alone.
+        prefix: The PostgreSQL schema of the tables (default `"public"`).
+        name: Oban's name of this instance (default `"Oban"`); a second one in the same
+            process needs its own, as do two apps with schedules in one database.
+        artifact_service: ADK's artifacts (default: in memory, gone with the process).
+        memory_service: ADK's memory (default: none).
+        credential_service: ADK's credentials (default: none).
+        backoff: Says how many seconds a failed job waits, given the `oban.Job`
+            (default: Oban's, 15 seconds and more, growing exponentially).
+        result_ttl: How long results are kept (default 7 days); Oban prunes the jobs
+            themselves after a day.
+        pool_size: How many connections there may be (default 10), beside the one
+            that listens.
+        **oban_options: Passed on to `oban.Oban`: `node`, `lifeline`, `pruner`,
+            `stager`, `shutdown_grace_period` (seconds, default 15), `metrics`, …
+
+    Raises:
+        DatabaseUnavailableError: At the start: no connection.
+        NotMigratedError: At the start: run `adk-oban migrate up`.
+        RuntimeError: At the start: one of this name runs in the process already.
+        SchemaVersionError: At the start: the tables are of another version.
+        TypeError: An argument is of the wrong type.
+        ValueError: An argument is wrong, or does not go with another.
+
+    Example:
+        >>> async with AdkOban(
+        ...     "postgresql://localhost/my_app",
+        ...     queues={"agents": 10, "scheduled": 5},
+        ...     agents={"helper": helper_agent},
+        ... ) as jobs:
+        ...     job = await AgentWorker.enqueue("helper", "user-1", "Hello")
+        ...     print((await job.result(timeout=60)).text)
+    """
+
+    def __init__(
+        self,
+        dsn: str | None = None,
+        *,
+        pool: AsyncConnectionPool | None = None,
+        oban: Oban | None = None,
+        queues: Mapping[str, int | dict[str, Any]] | None = None,
+        agents: Agents | None = None,
+        tools: Mapping[str, Tool] | Iterable[Tool] = (),
+        schedules: Sequence[Schedule] | None = None,
+        prefix: str | None = None,
+        name: str | None = None,
+        artifact_service: BaseArtifactService | None = None,
+        memory_service: BaseMemoryService | None = None,
+        credential_service: BaseCredentialService | None = None,
+        backoff: Backoff | None = None,
+        result_ttl: timedelta = timedelta(days=7),
+        pool_size: int = 10,
+        **oban_options: Any,
+    ) -> None:
+        own = {"queues": queues, "prefix": prefix, "name": name, **oban_options}
+        _check_sources(dsn=dsn, pool=pool, oban=oban, own=own)
+        if result_ttl <= timedelta(0):
+            raise ValueError(f"result_ttl must be positive, got {result_ttl!r}")
+        if pool_size < 1:
+            raise ValueError(f"pool_size must be 1 or more, got {pool_size!r}")
+        settings = load_settings()
+        self._dsn = dsn or settings.dsn
+        self._given_pool = pool
+        self._given_oban = oban
+        self._queues = dict(queues or {})
+        self._prefix = prefix or settings.prefix
+        if oban is not None:
+            self._prefix = _oban.prefix_of(oban)
+        validate_prefix(self._prefix)
+        self._name = _oban.name_of(oban) if oban else name or "Oban"
+        self._registry: AgentRegistry | None = None
+        if agents is not None or queues or oban:
+            self._registry = AgentRegistry(agents or {}, tools=tools)
+        self._declared = schedules
+        self._artifacts = artifact_service or InMemoryArtifactService()
+        self._memory = memory_service
+        self._credentials = credential_service
+        self._backoff = backoff
+        self._result_ttl = result_ttl
+        self._pool_size = pool_size
+        self._oban_options = oban_options
+        self._stack: AsyncExitStack | None = None
+        self._services: Services | None = None
+        self._schedules: Schedules | None = None
+
+    async def __aenter__(self) -> Self:
+        return await self.start()
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.stop()
+
+    async def start(self) -> Self:
+        """Open the pool, check the schema, and begin to work.
+
+        Raises:
+            DatabaseUnavailableError: There is no connection.
+            NotMigratedError: Tables are missing.
+            RuntimeError: It runs already, or another of its name does.
+            SchemaVersionError: The tables are of another version.
+        """
+        if self._stack is not None:
+            raise RuntimeError(f"the AdkOban named {self._name!r} runs already")
+        async with AsyncExitStack() as stack:
+            pool = await self._open_pool(stack)
+            async with pool.connection() as conn:
+                await schema.check(conn, prefix=self._prefix)
+            if _oban.services(self._name) is not None:
+                raise RuntimeError(
+                    f"another AdkOban named {self._name!r} runs in this process; give "
+                    "this one a name of its own: AdkOban(name=...)"
+                )
+            oban = self._given_oban or Oban(
+                pool=pool,
+                queues=self._queues,
+                prefix=self._prefix,
+                name=self._name,
+                **self._oban_options,
+            )
+            await self._start_parts(stack, oban, pool)
+            self._stack = stack.pop_all()
+        return self
+
+    async def stop(self) -> None:
+        """Stop in order: schedules, queues (running jobs get the grace period), pool.
+
+        Safe before `start`, and twice.
+        """
+        stack, self._stack = self._stack, None
+        if stack is not None:
+            await stack.aclose()
+
+    @property
+    def oban(self) -> Oban:
+        """The Oban inside, for its own functions: queues, retries, cancelling."""
+        return self._running.oban
+
+    @property
+    def sessions(self) -> PostgresSessionService:
+        """The ADK session service that jobs use, for the app's own Runners."""
+        return self._running.sessions
+
+    @property
+    def schedules(self) -> Schedules:
+        """The schedules: add, list, pause, resume, remove."""
+        if self._schedules is None:
+            raise _not_started()
+        return self._schedules
+
+    async def enqueue(
+        self, job: Job, *, conn: AsyncConnection | Any = None
+    ) -> AgentJob:
+        """Insert a job that `AgentWorker.new` or `ScheduledJob.new` made.
+
+        Args:
+            job: The job.
+            conn: A connection of the caller's, to insert it in its transaction.
+        """
+        return AgentJob.of(await self.oban.enqueue(job, conn=conn), self._running)
+
+    async def get_job(self, job_id: int) -> AgentJob | None:
+        """Return a job, or None when there is none or it has been pruned."""
+        job = await self.oban.get_job(job_id)
+        return None if job is None else AgentJob.of(job, self._running)
+
+    async def get_result(self, job_id: int) -> AgentResult | None:
+        """Return the kept result of a job that completed, also when that was pruned.
+
+        Raises:
+            JobFailedError: The job was discarded or cancelled.
+        """
+        try:
+            return await find_result(job_id, self._running)
+        except JobNotFoundError:
+            return None
+
+    async def list_jobs(
+        self, *, state: str | None = None, queue: str | None = None, limit: int = 50
+    ) -> list[AgentJob]:
+        """Return jobs of agents, newest first.
+
+        Args:
+            state: Only those in this state of Oban's.
+            queue: Only those of this queue.
+            limit: How many at most (default 50).
+
+        Raises:
+            ValueError: There is no such state.
+        """
+        if state is not None and state not in _oban.STATES:
+            raise ValueError(f"state must be one of {_oban.STATES!r}, got {state!r}")
+        workers = [*_oban.names_of(AgentWorker), *_oban.names_of(ScheduledJob)]
+        asked = {"workers": workers, "state": state, "queue": queue, "limit": limit}
+        services = self._running
+        async with (
+            services.pool.connection() as conn,
+            conn.cursor(row_factory=_oban.job_row) as cursor,
+        ):
+            await cursor.execute(statement("list_jobs", self._prefix), asked)
+            return [AgentJob.of(job, services) for job in await cursor.fetchall()]
+
+    @property
+    def _running(self) -> Services:
+        if self._services is None:
+            raise _not_started()
+        return self._services
+
+    async def _open_pool(self, stack: AsyncExitStack) -> AsyncConnectionPool:
+        if self._given_oban is not None:
+            return _oban.pool_of(self._given_oban)
+        if self._given_pool is not None:
+            return self._given_pool
+        if self._dsn is None:
+            raise ValueError(
+                "AdkOban needs a dsn, a pool or an Oban: pass one, set ADK_OBAN_DSN, "
+                "or write dsn into adk-oban.toml or [tool.adk-oban]"
+            )
+        pool = await open_pool(self._dsn, max_size=self._pool_size)
+        stack.push_async_callback(pool.close)
+        return pool
+
+    async def _start_parts(
+        self, stack: AsyncExitStack, oban: Oban, pool: AsyncConnectionPool
+    ) -> None:
+        results, watch = Results(pool, self._prefix), Watch(oban)
+        self._services = Services(
+            oban=oban,
+            pool=pool,
+            prefix=self._prefix,
+            agents=self._registry,
+            sessions=PostgresSessionService(pool, prefix=self._prefix),
+            results=results,
+            watch=watch,
+            artifacts=self._artifacts,
+            memory=self._memory,
+            credentials=self._credentials,
+            backoff=self._backoff,
+            tool_threads=max(_TOOL_THREADS, _oban.slots_of(oban)),
+        )
+        self._schedules = Schedules(pool, self._prefix, self._registry)
+        if self._declared is not None:
+            await self._schedules.declare(self._declared, by=self._name)
+        # Before the first job is fetched, since each takes them along.
+        _oban.bind(oban, self._services)
+        stack.callback(_oban.unbind, oban)
+        if oban is not self._given_oban:
+            await stack.enter_async_context(oban)
+        parts: list[Loop | Watch] = [watch]
+        if _oban.slots_of(oban):
+            parts.append(Ticker(oban, pool, self._prefix))
+            parts.append(Sweeper(results, self._result_ttl))
+        for part in parts:
+            stack.push_async_callback(part.stop)
+            await part.start()
+
+
+# As many as there are slots, and this many at least: more wait than work.
+_TOOL_THREADS = 32
+
+
+def _check_sources(
+    *,
+    dsn: str | None,
+    pool: AsyncConnectionPool | None,
+    oban: Oban | None,
+    own: Mapping[str, Any],
+) -> None:
+    if dsn is not None and not isinstance(dsn, str):
+        raise TypeError(f"dsn must be a string, got {dsn!r}; pools go into pool=")
+    given = {"dsn": dsn, "pool": pool, "oban": oban}
+    names = [name for name, value in given.items() if value is not None]
+    if len(names) > 1:
+        raise ValueError(f"give AdkOban one of dsn, pool and oban, got {names!r}")
+    if oban is not None:
+        if said := [name for name, value in own.items() if value is not None]:
+            raise ValueError(
+                f"an Oban that is given has its own {said!r}: say them there"
+            )
+
+
+def _not_started() -> RuntimeError:
+    return RuntimeError("this AdkOban does not run; use it inside 'async with AdkOban'")

@@ -1,0 +1,212 @@
+"""The Oban worker whose jobs are agents that answer a message."""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Mapping
+from types import ModuleType
+from typing import Any, ClassVar, Unpack
+
+from google.adk.agents.run_config import RunConfig
+from oban import Cancel, Job, Snooze
+from oban.worker import worker_name
+from psycopg import AsyncConnection
+
+from . import _oban
+from ._args import Message, encode_message, encode_run_config, new_session_id
+from ._attempt import Attempt
+from ._kind import AGENT, Kind
+from ._options import Options
+from ._services import Services
+from .agents import Agent
+from .jobs import AgentJob
+
+logger = logging.getLogger(__name__)
+
+type AgentName = str | ModuleType | Agent | Mapping[str, Any]
+"""How a caller says which agent: a name, a module, a registered object, or a config."""
+
+
+class AgentWorker:
+    """Runs an ADK agent as an Oban job.
+
+    A row may name it `adk_oban.worker.AgentWorker` or, as the origin writes it,
+    `ADK.Oban.AgentWorker`.
+    """
+
+    kind: ClassVar[Kind] = AGENT
+    # What Oban looks for in a worker that it did not decorate itself.
+    _opts: ClassVar[dict[str, Any]] = {}
+    _oban_name: ClassVar[str] = "Oban"
+
+    @classmethod
+    def new(
+        cls,
+        args: Mapping[str, Any],
+        /,
+        *,
+        oban: str = "Oban",
+        **options: Unpack[Options],
+    ) -> Job:
+        """Return a job that is yet to be inserted, by Oban's `enqueue` or by ours.
+
+        Args:
+            args: `user_id`, `message`, and `agent_module` (a registered name, a module
+                or `"module:name"`) or `agent_config` (an inline agent); optionally
+                `session_id`, `app_name` and `runner_opts` (fields of ADK's
+                `RunConfig`).
+            oban: The name of the `AdkOban` whose agents it may name, where one runs in
+                this process (default `"Oban"`).
+            **options: `queue` (default `"agents"`), `max_attempts` (3), `priority` (2,
+                of 0 to 9), `scheduled_at`, `schedule_in`, `tags`, `meta`.
+
+        Raises:
+            TypeError: An argument is of the wrong type, or unknown.
+            ValueError: One is missing, empty, out of range, or not JSON that PostgreSQL
+                can hold. The message names it.
+            UnknownAgentError: The agent is neither registered nor allowed.
+
+        Example:
+            >>> job = AgentWorker.new(
+            ...     {"agent_module": "helper", "user_id": "u1", "message": "Hello"},
+            ...     schedule_in=3600,
+            ... )
+            >>> await oban.enqueue(job)
+        """
+        parsed = cls.kind.parse(args)
+        full = parsed.to_json()
+        full.setdefault("session_id", new_session_id(cls.kind.session))
+        registry = getattr(_oban.services(oban), "agents", None)
+        if registry is not None and parsed.agent_module is not None:
+            own = registry.app_name_of(parsed.agent_module)
+            full.setdefault("app_name", own or cls.kind.app_name)
+        elif registry is not None:
+            registry.check_config(parsed.agent_config)
+        if registry is not None or parsed.agent_config is not None:
+            full.setdefault("app_name", cls.kind.app_name)
+        checked = cls.kind.options.with_(**options)
+        return Job(worker_name(cls), args=full, **checked.to_oban())
+
+    @classmethod
+    async def enqueue(
+        cls,
+        agent: AgentName,
+        user_id: str,
+        message: Message,
+        *,
+        app_name: str | None = None,
+        session_id: str | None = None,
+        runner_opts: Mapping[str, Any] | RunConfig | None = None,
+        conn: AsyncConnection | Any = None,
+        oban: str = "Oban",
+        **options: Unpack[Options],
+    ) -> AgentJob:
+        """Enqueue an agent and a message.
+
+        Args:
+            agent: A registered name, a module or its name, `"module:name"`, an agent
+                object that is registered, or an inline config.
+            user_id: ADK's user id, at most 128 characters.
+            message: Text, or an ADK `Content` of several parts; at most 8 MiB.
+            app_name: ADK's app name (default: the `App`'s own, else `"adk_oban"`).
+            session_id: ADK's session id (default: `"oban-"` and 11 random characters).
+                The session is created when it is missing.
+            runner_opts: Fields of ADK's `RunConfig`.
+            conn: A psycopg connection or SQLAlchemy session of the caller's: the job is
+                inserted in its transaction, and is there when that commits.
+            oban: The name of the `AdkOban` to enqueue with (default `"Oban"`).
+            **options: `queue` (default `"agents"`), `max_attempts` (3), `priority` (2,
+                of 0 to 9), `scheduled_at` (an aware `datetime`), `schedule_in` (seconds
+                or a `timedelta`), `tags`, `meta`.
+
+        Returns:
+            The job; `await job.result()` waits for its answer.
+
+        Raises:
+            RuntimeError: No `AdkOban` of this name runs in this process.
+            TypeError: An argument is of the wrong type, or unknown.
+            ValueError: One is missing, empty, out of range, or not JSON that PostgreSQL
+                can hold. The message names it. Nothing is enqueued.
+            UnknownAgentError: The agent is neither registered nor allowed.
+
+        Example:
+            >>> job = await AgentWorker.enqueue("helper", "user-1", "Summarize this")
+            >>> result = await job.result(timeout=60)
+        """
+        services = running(oban)
+        given = {
+            **agent_args(agent, services),
+            "user_id": user_id,
+            "message": encode_message(message),
+            "app_name": app_name,
+            "session_id": session_id,
+            "runner_opts": encode_run_config(runner_opts),
+        }
+        job = cls.new(given, oban=oban, **options)
+        return AgentJob.of(await services.oban.enqueue(job, conn=conn), services)
+
+    async def process(self, job: Job) -> Cancel | Snooze | None:
+        """Run one attempt of a job; Oban calls this."""
+        services = _oban.services_of(job)
+        if services is None:
+            logger.error(
+                "job %s is an agent's, and no AdkOban runs in this process: leaving it "
+                "for one that does. Start workers with AdkOban or 'adk-oban work', or "
+                "let plain Oban have other queues than %r",
+                job.id,
+                job.queue,
+            )
+            return Snooze(10)
+        return await Attempt(job, self.kind, services).run()
+
+    def backoff(self, job: Job) -> int:
+        """Return how many seconds a failed job waits; Oban calls this."""
+        services = _oban.services_of(job)
+        if services is None or services.backoff is None:
+            return _oban.default_backoff(job)
+        try:
+            return max(0, math.ceil(services.backoff(job)))
+        except Exception:
+            # Failing here would leave the job executing for ever.
+            logger.exception("job %s: its backoff failed, Oban's own is used", job.id)
+            return _oban.default_backoff(job)
+
+
+def running(name: str) -> Services:
+    """Return the services of the AdkOban of this name.
+
+    Raises:
+        RuntimeError: None runs in this process.
+    """
+    services = _oban.services(name)
+    if services is None:
+        raise RuntimeError(
+            f"no AdkOban named {name!r} runs in this process; enqueue inside "
+            "'async with AdkOban(...)', which without queues is a mere client"
+        )
+    return services
+
+
+def agent_args(agent: object, services: Services) -> dict[str, Any]:
+    """Return the args that name an agent.
+
+    Raises:
+        TypeError: It is nothing that can be named.
+    """
+    match agent:
+        case str():
+            return {"agent_module": agent}
+        case ModuleType():
+            return {"agent_module": agent.__name__}
+        case Mapping():
+            return {"agent_config": dict(agent)}
+    if services.agents is None:
+        raise TypeError(
+            f"agent must be a name, a module or an inline config, got {agent!r}; an "
+            "agent object can be named only where it is registered: AdkOban(agents=...)"
+        )
+    return {"agent_module": services.agents.name_of(agent)}
+
+
+_oban.register(AgentWorker, "ADK.Oban.AgentWorker")
