@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import itertools
 import os
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
+from pathlib import Path
+from typing import Any
 
 import pytest
+from google.adk.agents import LlmAgent
+from google.adk.models.llm_request import LlmRequest
 from psycopg import AsyncConnection
 from psycopg.conninfo import make_conninfo
 
-from adk_oban import schema
+from adk_oban import AdkOban, schema
+from adk_oban.testing import ScriptedModel
 
 _numbers = itertools.count(1)
 
@@ -53,3 +58,44 @@ async def migrated(conn: AsyncConnection, prefix: str) -> str:
     """The test's own schema with all tables; returns its name."""
     await schema.migrate(conn, prefix=prefix)
     return prefix
+
+
+@pytest.fixture(autouse=True)
+def _quiet_adk(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """No settings of the machine's, and no key of the developer's."""
+    for name in list(os.environ):
+        if name.startswith(("ADK_OBAN_", "GOOGLE_")) and name != "ADK_OBAN_TEST_DSN":
+            monkeypatch.delenv(name)
+
+
+@pytest.fixture
+def helper() -> LlmAgent:
+    """An agent that repeats what it is told."""
+    return LlmAgent(name="helper", model=ScriptedModel(replies=echo))
+
+
+def echo(request: LlmRequest) -> str:
+    return f"You said: {request.contents[-1].parts[-1].text}"
+
+
+@pytest.fixture
+async def client(dsn: str, migrated: str, helper: LlmAgent) -> AsyncIterator[AdkOban]:
+    """An AdkOban that only enqueues; `drain` runs its jobs."""
+    async with AdkOban(dsn, prefix=migrated, agents={"helper": helper}) as jobs:
+        yield jobs
+
+
+@pytest.fixture
+def serve(dsn: str, migrated: str) -> Callable[..., AdkOban]:
+    """Makes an AdkOban that works, quickly: serve(agents=..., ...)."""
+
+    def make(**options: Any) -> AdkOban:
+        given: dict[str, Any] = {
+            "queues": {"agents": 5, "scheduled": 5},
+            "backoff": lambda _job: 0,
+            "stager": {"interval": 0.05},
+            "prefix": migrated,
+        }
+        return AdkOban(dsn, **{**given, **options})
+
+    return make

@@ -43,11 +43,13 @@ class Attempt:
         self._kind = kind
         self._services = services
         self._meter = Meter()
-        self._app_name = str(job.args.get("app_name") or kind.app_name)
+        # A row may hold anything, and is told about all the same.
+        self._raw = job.args if isinstance(job.args, dict) else {}
+        self._app_name = str(self._raw.get("app_name") or kind.app_name)
         # A row that names no session gets one that all its attempts share.
         own = f"{kind.session}-{job.id}"
-        self._session_id = str(job.args.get("session_id") or own)
-        self._user_id = str(job.args.get("user_id") or kind.user_id or "")
+        self._session_id = str(self._raw.get("session_id") or own)
+        self._user_id = str(self._raw.get("user_id") or kind.user_id or "")
         self._started_at = datetime.now(UTC)
         self._clock = time.monotonic()
 
@@ -157,7 +159,7 @@ class Attempt:
             "job_id": self._job.id,
             "state": state,
             "attempt": self._job.attempt,
-            "agent": storable(agent_of(self._job.args)),
+            "agent": storable(agent_of(self._raw)),
             "app_name": storable(self._app_name),
             "user_id": storable(self._user_id),
             "session_id": storable(self._session_id),
@@ -178,7 +180,7 @@ class Attempt:
         return {
             "job_id": self._job.id,
             "args": self._job.args,
-            "agent": agent_of(self._job.args),
+            "agent": agent_of(self._raw),
             "queue": self._job.queue,
             "attempt": self._job.attempt,
             "max_attempts": self._job.max_attempts,

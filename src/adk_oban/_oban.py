@@ -136,13 +136,16 @@ async def listen(
 ) -> str:
     """Call back for each notification on a channel of Oban's listening connection.
 
+    Waits until it listens, to this channel and to those that were asked for before, so
+    that what happens from here on is heard of at once.
+
     Relies on `Oban._notifier.listen`; the channel's full name is
     `<prefix>.oban_<channel>`, and a payload that starts with `{` is read as JSON.
 
     Returns:
         A token for `unlisten`.
     """
-    token: str = await oban._notifier.listen(channel, callback, wait=False)
+    token: str = await oban._notifier.listen(channel, callback, wait=True, timeout=5.0)
     return token
 
 

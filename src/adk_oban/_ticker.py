@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import logging
 from datetime import UTC, datetime, timedelta
 
 from oban import Job, Oban
 from oban.worker import worker_name
-from psycopg import AsyncConnection
+from psycopg import AsyncConnection, OperationalError
 from psycopg.rows import class_row
 from psycopg_pool import AsyncConnectionPool
 
@@ -15,6 +16,8 @@ from ._loop import Loop
 from ._query import statement
 from ._schedules import StoredSchedule
 from .scheduled import ScheduledJob
+
+logger = logging.getLogger(__name__)
 
 GRACE = timedelta(minutes=1)
 """A tick that is later than this was missed."""
@@ -52,7 +55,7 @@ class Ticker(Loop):
         async with self._pool.connection() as conn:
             async with conn.transaction():
                 for schedule in await self._due(conn):
-                    await self._run_due(conn, schedule)
+                    await self._try(conn, schedule)
             sql = statement("get_next_tick", self._prefix)
             row = await (await conn.execute(sql)).fetchone()
         return None if row is None else float(row[0])
@@ -61,6 +64,18 @@ class Ticker(Loop):
         sql = statement("lock_due_schedules", self._prefix)
         async with conn.cursor(row_factory=class_row(StoredSchedule)) as cursor:
             return await (await cursor.execute(sql)).fetchall()
+
+    async def _try(self, conn: AsyncConnection, schedule: StoredSchedule) -> None:
+        try:
+            async with conn.transaction():
+                await self._run_due(conn, schedule)
+        except OperationalError:
+            raise
+        except Exception:
+            # Its row is of no use, and would be in the way of the others for ever.
+            logger.exception("schedule %r failed, and is paused now", schedule.name)
+            sql = statement("pause_schedule", self._prefix)
+            await conn.execute(sql, {"name": schedule.name})
 
     async def _run_due(self, conn: AsyncConnection, schedule: StoredSchedule) -> None:
         ticks, upcoming = due_ticks(schedule, await _now(conn))

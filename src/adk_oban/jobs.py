@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any, Self
 
 from google.adk.events import Event
@@ -123,10 +123,10 @@ class AgentJob:
             meta=job.meta,
             tags=tuple(job.tags),
             errors=tuple(job.errors),  # type: ignore[arg-type]  # Oban says list[str], rows hold objects
-            inserted_at=job.inserted_at,
-            scheduled_at=job.scheduled_at,
-            attempted_at=job.attempted_at,
-            completed_at=job.completed_at,
+            inserted_at=_aware(job.inserted_at),
+            scheduled_at=_aware(job.scheduled_at),
+            attempted_at=_aware(job.attempted_at),
+            completed_at=_aware(job.completed_at),
             _services=services,
         )
 
@@ -221,6 +221,12 @@ def agent_of(args: dict[str, Any]) -> str:
     config = args.get("agent_config") or {}
     name = args.get("agent_module") or args.get("agent_name") or config.get("name")
     return str(name or "oban_agent")
+
+
+def _aware(time: datetime | None) -> datetime | None:
+    # What Oban fills in when it inserts a job has no zone, and means UTC.
+    naive = time is not None and time.tzinfo is None
+    return time.replace(tzinfo=UTC) if time is not None and naive else time
 
 
 def _result(outcome: Outcome, events: list[Event]) -> AgentResult:

@@ -5,7 +5,7 @@ WITH created AS (
     %(app_name)s, %(user_id)s, %(session_id)s, %(session)s::jsonb, %(now)s, %(now)s
   )
   ON CONFLICT (app_name, user_id, id) DO NOTHING
-  RETURNING update_time
+  RETURNING state
 ), app_state AS (
   INSERT INTO {schema}.app_states AS stored (app_name, state, update_time)
   SELECT %(app_name)s, %(app)s::jsonb, %(now)s
@@ -19,6 +19,8 @@ WITH created AS (
   INSERT INTO {schema}.user_states AS stored (app_name, user_id, state, update_time)
   SELECT %(app_name)s, %(user_id)s, %(user)s::jsonb, %(now)s
   FROM created
+  -- After the app's state: rows locked in one order everywhere, no deadlock.
+  CROSS JOIN (SELECT count(*) FROM app_state) AS after
   WHERE %(user)s::jsonb <> '{}'
     OR NOT EXISTS (
       SELECT FROM {schema}.user_states
@@ -29,7 +31,6 @@ WITH created AS (
   RETURNING state
 )
 SELECT
-  created.update_time,
   coalesce(
     (SELECT state FROM app_state),
     (SELECT state FROM {schema}.app_states WHERE app_name = %(app_name)s),
@@ -42,5 +43,6 @@ SELECT
       WHERE app_name = %(app_name)s AND user_id = %(user_id)s
     ),
     '{}'
-  )
+  ),
+  created.state
 FROM created

@@ -1,0 +1,136 @@
+"""The seams to Oban's private parts: each test tells what broke when Oban changes."""
+
+from __future__ import annotations
+
+import asyncio
+from importlib.metadata import version
+
+import pytest
+from oban import Job, Oban
+from oban.worker import resolve_worker, worker_name
+from psycopg_pool import AsyncConnectionPool
+
+from adk_oban import AdkOban, AgentWorker, ScheduledJob, _oban
+
+
+@pytest.fixture
+async def oban(dsn, migrated):
+    async with (
+        AsyncConnectionPool(dsn, min_size=1, open=False) as pool,
+        Oban(pool=pool, prefix=migrated, name="seam") as made,
+    ):
+        yield made
+
+
+def test_the_seams_were_written_for_this_version():
+    assert version("oban").split(".")[:2] == ["0", "7"]
+
+
+@pytest.mark.parametrize(
+    ("name", "worker"),
+    [
+        ("ADK.Oban.AgentWorker", AgentWorker),
+        ("ADK.Oban.ScheduledJob", ScheduledJob),
+        ("adk_oban.worker.AgentWorker", AgentWorker),
+        ("adk_oban.scheduled.ScheduledJob", ScheduledJob),
+    ],
+)
+def test_resolve_worker_finds_our_workers_by_all_their_names(name, worker):
+    assert resolve_worker(name) is worker
+    assert name in _oban.names_of(worker)
+
+
+async def test_pool_prefix_and_name_can_be_read(oban, migrated):
+    assert isinstance(_oban.pool_of(oban), AsyncConnectionPool)
+    assert (_oban.prefix_of(oban), _oban.name_of(oban)) == (migrated, "seam")
+    assert _oban.slots_of(oban) == 0
+
+
+async def test_slots_are_the_sum_of_the_queues_limits(dsn, migrated):
+    async with AsyncConnectionPool(dsn, open=False) as pool:
+        queues = {"a": 3, "b": {"limit": 4}}
+        made = Oban(pool=pool, prefix=migrated, name="slots", queues=queues)
+        assert _oban.slots_of(made) == 7
+
+
+async def test_services_travel_with_each_fetched_job(client):
+    from oban._producer import Producer
+
+    await AgentWorker.enqueue("helper", "u", "hi")
+    inner = client.oban
+    producer = Producer(
+        query=inner._query,
+        notifier=inner._notifier,
+        name=inner._name,
+        node="n",
+        queue="agents",
+    )
+    (job,) = await producer._get_jobs()
+
+    assert _oban.services_of(job) is client._services
+
+
+async def test_services_are_bound_to_one_oban_and_taken_away(oban, client):
+    _oban.bind(oban, client._services)
+    assert _oban.services("seam") is client._services
+    with pytest.raises(RuntimeError, match="named 'seam'"):
+        _oban.bind(oban, client._services)
+
+    _oban.unbind(oban)
+    assert _oban.services("seam") is None
+
+
+async def test_a_job_without_services_is_left_for_another_node(migrated, oban):
+    job = AgentWorker.new(
+        {"agent_module": "x", "user_id": "u", "message": "hi"}, oban="seam"
+    )
+    await oban.enqueue(job)
+
+    assert await _oban.run_next(oban, "agents") == "scheduled"
+    again = await oban.get_job(job.id)
+    assert (again.attempt, again.meta["snoozed"]) == (0, 1)
+
+
+async def test_notifications_on_a_channel_of_ours_arrive(oban, conn, migrated):
+    heard = asyncio.Queue()
+    token = await _oban.listen(
+        oban, "adk_result", lambda channel, payload: heard.put_nowait(payload)
+    )
+    await conn.execute(
+        "SELECT pg_notify(%s, %s)", (f"{migrated}.oban_adk_result", '{"job_id": 7}')
+    )
+
+    assert await asyncio.wait_for(heard.get(), 10) == {"job_id": 7}
+    await _oban.unlisten(oban, token)
+
+
+async def test_default_backoff_is_obans():
+    job = Job("w", attempt=1, max_attempts=3)
+
+    assert 17 <= _oban.default_backoff(job) <= 19
+
+
+async def test_a_running_job_has_an_event_for_its_cancellation(client):
+    job = AgentWorker.new({"agent_module": "helper", "user_id": "u", "message": "hi"})
+    assert _oban.cancellation_of(job) is None
+
+    job._cancellation = asyncio.Event()
+    assert _oban.cancellation_of(job) is job._cancellation
+
+
+async def test_run_next_runs_and_acknowledges_one_job(client):
+    job = await AgentWorker.enqueue("helper", "u", "hi")
+
+    assert await _oban.run_next(client.oban, "agents") == "completed"
+    assert await _oban.run_next(client.oban, "agents") is None
+    assert (await job.reload()).state == "completed"
+
+
+def test_rows_become_jobs():
+    assert worker_name(AgentWorker) == "adk_oban.worker.AgentWorker"
+    assert "executing" in _oban.STATES
+    assert len(_oban.STATES) == 8
+
+
+def test_a_second_adk_oban_may_have_another_name(client):
+    assert AdkOban("postgresql://x", name="other")
