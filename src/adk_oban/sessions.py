@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any, LiteralString, Self
-from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
 from google.adk.cli.service_registry import get_service_registry
 from google.adk.errors._stale_session_error import StaleSessionError
@@ -22,22 +23,36 @@ from google.adk.sessions.base_session_service import (
     ListSessionsResponse,
 )
 from psycopg import AsyncConnection
+from psycopg.errors import UniqueViolation
 from psycopg.pq import TransactionStatus
+from psycopg.rows import tuple_row
 from psycopg_pool import AsyncConnectionPool
 
 from . import schema
-from ._codec import decode_event, encode_event, encode_state, merge_state
+from ._codec import decode, decode_event, encode_event, encode_state, merge_state
+from ._pool import open_pool
 from ._query import statement, validate_prefix
+
+logger = logging.getLogger(__name__)
+
+_Opener = Callable[[], Awaitable[AsyncConnectionPool]]
 
 
 class PostgresSessionService(BaseSessionService):
     """Keeps ADK sessions in PostgreSQL, one round trip for each operation.
 
     It shares its tables with ADK's `DatabaseSessionService`: what one writes, the
-    other reads. It differs from it where that helps: events with equal timestamps keep
-    the order in which they were appended, a writer that missed an event is noticed also
-    when its timestamp is the same, and characters that PostgreSQL cannot hold (NUL,
-    lone surrogates) are replaced by U+FFFD.
+    other reads, and either notices that the other wrote. It differs where that helps:
+
+    - Events with equal timestamps keep the order in which they were appended, for
+      readers of either service: a row's `timestamp` is moved on by a microsecond where
+      it must be. The event's own timestamp stays as it is.
+    - A session's `update_time` only grows, so that a writer that missed an event is
+      noticed also when that event's timestamp is an old one.
+    - Characters that PostgreSQL cannot hold (NUL, lone surrogates) are replaced by
+      U+FFFD, and NaN and infinities by null, in events and state; ids with a NUL are
+      refused.
+    - The same event twice is an AlreadyExistsError.
 
     Args:
         pool: Connections to a migrated database; opened and closed by the caller.
@@ -53,11 +68,12 @@ class PostgresSessionService(BaseSessionService):
         ...     runner = Runner(app=app, session_service=sessions)
     """
 
-    def __init__(self, pool: AsyncConnectionPool, *, prefix: str = "public") -> None:
-        self._pool = pool
+    def __init__(
+        self, pool: AsyncConnectionPool | _Opener, *, prefix: str = "public"
+    ) -> None:
         self._prefix = validate_prefix(prefix)
-        self._owns_pool = False
-        self._ready = False
+        self._given = pool
+        self._pool: AsyncConnectionPool | None = None
         self._opening = asyncio.Lock()
 
     @classmethod
@@ -68,16 +84,23 @@ class PostgresSessionService(BaseSessionService):
             dsn: Where the database is.
             prefix: The PostgreSQL schema of the tables (default `"public"`).
             max_size: How many connections there may be (default 10).
+
+        Raises:
+            DatabaseUnavailableError: At the first use: there is no connection.
+            ValueError: `prefix` is not a usable schema name.
+
+        Example:
+            >>> sessions = PostgresSessionService.from_dsn("postgresql:///my_app")
+            >>> await sessions.close()
         """
-        pool = AsyncConnectionPool(dsn, min_size=1, max_size=max_size, open=False)
-        service = cls(pool, prefix=prefix)
-        service._owns_pool = True
-        return service
+        return cls(partial(open_pool, dsn, max_size=max_size), prefix=prefix)
 
     async def close(self) -> None:
-        """Close the pool, if it is the service's own."""
-        if self._owns_pool:
-            await self._pool.close()
+        """Close the pool, if it is the service's own; another use opens another."""
+        async with self._opening:
+            pool, self._pool = self._pool, None
+            if pool is not None and pool is not self._given:
+                await pool.close()
 
     async def __aenter__(self) -> Self:
         return self
@@ -95,18 +118,24 @@ class PostgresSessionService(BaseSessionService):
     ) -> Session:
         """Create a session.
 
+        Args:
+            app_name: The app's name.
+            user_id: The user's id.
+            state: What it starts with; `user:` and `app:` keys change their scopes.
+            session_id: Its id (default: a random one).
+
         Raises:
-            AlreadyExistsError: There is one of this id.
+            AlreadyExistsError: There is one of this id; nothing was changed.
         """
         now = _naive(platform_time.get_time())
-        key = _key(app_name, user_id, session_id or platform_uuid.new_uuid())
-        deltas = encode_state(state or {})
-        rows = await self._run("create_session", {**key, **deltas, "now": now})
+        if session_id is None:
+            session_id = platform_uuid.new_uuid()
+        key = _key(app_name, user_id, session_id)
+        values = {**key, **encode_state(state or {}), "now": now}
+        rows = await self._run("create_session", values)
         if not rows:
             raise AlreadyExistsError(f"Session with id {session_id} already exists.")
-        _, app, user = rows[0]
-        own = {k: v for k, v in (state or {}).items() if not k.startswith(_SCOPES)}
-        return _session(key, now, merge_state(app, user, own))
+        return _session(key, now, merge_state(*rows[0]))
 
     async def get_session(
         self,
@@ -116,7 +145,14 @@ class PostgresSessionService(BaseSessionService):
         session_id: str,
         config: GetSessionConfig | None = None,
     ) -> Session | None:
-        """Return a session with its events, or None."""
+        """Return a session with its events, or None.
+
+        Args:
+            app_name: The app's name.
+            user_id: The user's id.
+            session_id: The session's id.
+            config: Which events (default: all of them).
+        """
         config = config or GetSessionConfig()
         key = _key(app_name, user_id, session_id)
         after = config.after_timestamp
@@ -128,24 +164,32 @@ class PostgresSessionService(BaseSessionService):
         rows = await self._run("get_session", asked)
         if not rows:
             return None
-        (update_time, _, _, states), *events = rows
-        state = merge_state(
-            states["app"] or {}, states["user"] or {}, states["session"]
-        )
-        return _session(
-            key, update_time, state, [_event(*row) for row in reversed(events)]
-        )
+        rows.sort(key=lambda row: -row[0])
+        _, update_time, _, _, data = rows.pop()
+        state = merge_state(**decode(data))
+        events = [
+            decode_event(data, id, invocation_id, timestamp)
+            for _, timestamp, id, invocation_id, data in rows
+        ]
+        return _session(key, update_time, state, events)
 
     async def list_sessions(
         self, *, app_name: str, user_id: str | None = None
     ) -> ListSessionsResponse:
-        """Return a user's sessions, or an app's, without events; last updated last."""
+        """Return a user's sessions, or an app's, without events; last updated last.
+
+        Args:
+            app_name: The app's name.
+            user_id: The user's id (default: the sessions of all users).
+        """
         query = "list_sessions" if user_id is None else "list_user_sessions"
         rows = await self._run(query, {"app_name": app_name, "user_id": user_id})
-        sessions = [
-            _session(_key(app_name, user, id), update_time, merge_state(*states))
-            for user, id, update_time, *states in rows
-        ]
+        app = rows[0][3] if rows else None
+        users: dict[str, dict[str, Any] | None] = {}
+        sessions = []
+        for user, id, update_time, _, user_state, own in rows:
+            state = merge_state(app, users.setdefault(user, user_state), own)
+            sessions.append(_session(_key(app_name, user, id), update_time, state))
         return ListSessionsResponse(sessions=sessions)
 
     async def delete_session(
@@ -164,7 +208,12 @@ class PostgresSessionService(BaseSessionService):
     async def append_event(self, session: Session, event: Event) -> Event:
         """Append an event to a session, in the database and in memory.
 
+        Args:
+            session: As it was read or created; its revision is moved on.
+            event: What happened. A partial one is returned and not kept.
+
         Raises:
+            AlreadyExistsError: The session has an event of this id.
             SessionNotFoundError: The session is not in the database.
             StaleSessionError: It has been written by somebody else since it was read.
         """
@@ -177,13 +226,20 @@ class PostgresSessionService(BaseSessionService):
         return self._commit_event_to_session(session, event)
 
     async def save_event(
-        self, conn: AsyncConnection, session: Session, event: Event
+        self, conn: AsyncConnection[Any], session: Session, event: Event
     ) -> None:
         """Write an event on a connection of the caller's, in its transaction.
 
-        The session's revision is moved on; its events and state in memory are not.
+        The session's revision is moved on, so several events may follow one another;
+        its events and state in memory are not. After a rollback, read it again.
+
+        Args:
+            conn: A connection; it is the caller's to commit.
+            session: As it was read or created.
+            event: A complete one, without `temp:` state.
 
         Raises:
+            AlreadyExistsError: The session has an event of this id.
             SessionNotFoundError: The session is not in the database.
             StaleSessionError: It has been written by somebody else since it was read.
         """
@@ -198,21 +254,25 @@ class PostgresSessionService(BaseSessionService):
             "timestamp": _naive(event.timestamp),
             "event": encode_event(event),
         }
-        done = await conn.execute(self._sql("append_event"), values)
-        row = await done.fetchone()
-        if row is None:
+        try:
+            rows = await _fetch(conn, self._sql("append_event"), values)
+        except UniqueViolation as error:
+            raise AlreadyExistsError(
+                f"Event with id {event.id} already exists in session {session.id}."
+            ) from error
+        if not rows:
             raise SessionNotFoundError(f"Session {session.id} not found.")
-        if row[0] is None:
+        ((update_time,),) = rows
+        if update_time is None:
             raise StaleSessionError(
                 "The session has been modified in storage since it was loaded. "
                 "Please reload the session before appending more events."
             )
-        _mark(session, row[0])
+        _mark(session, update_time)
 
     async def _run(self, query: str, values: dict[str, Any]) -> list[tuple[Any, ...]]:
         async with self._connection() as conn:
-            done = await conn.execute(self._sql(query), values)
-            return await done.fetchall() if done.description else []
+            return await _fetch(conn, self._sql(query), values)
 
     def _sql(self, query: str) -> LiteralString:
         return statement(query, self._prefix)
@@ -220,9 +280,8 @@ class PostgresSessionService(BaseSessionService):
     @asynccontextmanager
     async def _connection(self) -> AsyncIterator[AsyncConnection]:
         """Give a connection on which each statement is a transaction of its own."""
-        if not self._ready:
-            await self._open()
-        async with self._pool.connection() as conn:
+        pool = self._pool or await self._open()
+        async with pool.connection() as conn:
             before = conn.autocommit
             # Without a round trip; BEGIN and COMMIT would be two more for each.
             await conn.set_autocommit(True)
@@ -234,15 +293,28 @@ class PostgresSessionService(BaseSessionService):
                 else:  # cancelled in the middle
                     await conn.close()
 
-    async def _open(self) -> None:
+    async def _open(self) -> AsyncConnectionPool:
         async with self._opening:
-            if self._ready:
-                return
-            if self._owns_pool:
-                await self._pool.open()
-            async with self._pool.connection() as conn:
+            if self._pool is None:
+                given = self._given
+                own = not isinstance(given, AsyncConnectionPool)
+                pool = await given() if callable(given) else given
+                try:
+                    await self._check(pool)
+                except BaseException:
+                    if own:
+                        await pool.close()
+                    raise
+                self._pool = pool
+            return self._pool
+
+    async def _check(self, pool: AsyncConnectionPool) -> None:
+        async with pool.connection() as conn:
+            rows, conn.row_factory = conn.row_factory, tuple_row
+            try:
                 await schema.check(conn, prefix=self._prefix)
-            self._ready = True
+            finally:
+                conn.row_factory = rows
 
 
 class SessionServiceFromUri(PostgresSessionService):
@@ -260,26 +332,25 @@ class SessionServiceFromUri(PostgresSessionService):
     or a `services.py` that calls `register_session_service()`.
 
     Args:
-        uri: A DSN with the scheme `adk-oban`, such as
-            `adk-oban://me@localhost/my_app?prefix=jobs`; `prefix` names the PostgreSQL
-            schema (default `public`).
-        **_: What ADK passes beside it, such as `agents_dir`.
+        uri: A PostgreSQL URI with another scheme, such as
+            `adk-oban://me@localhost/my_app?prefix=jobs`, or with a unix socket
+            `adk-oban://me@/my_app?host=/run/postgresql`. What PostgreSQL does not
+            know in it is `prefix`, the schema of the tables (default `public`).
+        max_size: How many connections there may be (default 10).
+        **ignored: What ADK passes beside it, such as `agents_dir`.
+
+    Raises:
+        ValueError: `prefix` is not a usable schema name.
+
+    Example:
+        >>> sessions = SessionServiceFromUri("adk-oban://me@localhost/my_app")
     """
 
-    def __init__(self, uri: str, **_: Any) -> None:
-        parts = urlsplit(uri)
-        query = dict(parse_qsl(parts.query))
-        prefix = query.pop("prefix", "public")
-        dsn = urlunsplit(parts._replace(scheme="postgresql", query=urlencode(query)))
-        # urlunsplit drops the slashes of an empty host.
-        dsn = (
-            dsn.replace("postgresql:/", "postgresql:///", 1)
-            if not parts.netloc
-            else dsn
-        )
-        pool = AsyncConnectionPool(dsn, min_size=1, max_size=10, open=False)
-        super().__init__(pool, prefix=prefix)
-        self._owns_pool = True
+    def __init__(self, uri: str, *, max_size: int = 10, **ignored: Any) -> None:
+        if unknown := sorted(ignored.keys() - {"agents_dir"}):
+            logger.warning("session service options are ignored: %s", unknown)
+        dsn, prefix = _split_uri(uri)
+        super().__init__(partial(open_pool, dsn, max_size=max_size), prefix=prefix)
 
 
 def register_session_service(scheme: str = "adk-oban") -> None:
@@ -299,7 +370,22 @@ def register_session_service(scheme: str = "adk-oban") -> None:
     registry.register_session_service(scheme, SessionServiceFromUri)
 
 
-_SCOPES = ("app:", "user:", "temp:")
+def _split_uri(uri: str) -> tuple[str, str]:
+    # Not by urllib, which puts "+" for a blank, and PostgreSQL does not read it so.
+    address, _, query = uri.partition(":")[2].partition("?")
+    options = [option.partition("=") for option in query.split("&") if option]
+    prefix = next((value for name, _, value in options if name == "prefix"), "public")
+    rest = "&".join("".join(option) for option in options if option[0] != "prefix")
+    return f"postgresql:{address}" + (f"?{rest}" if rest else ""), prefix
+
+
+async def _fetch(
+    conn: AsyncConnection[Any], sql: LiteralString, values: dict[str, Any]
+) -> list[tuple[Any, ...]]:
+    # Whatever rows the caller's connections make.
+    async with conn.cursor(row_factory=tuple_row) as cursor:
+        await cursor.execute(sql, values)
+        return await cursor.fetchall() if cursor.description else []
 
 
 def _key(app_name: str, user_id: str, session_id: str) -> dict[str, str]:
@@ -327,14 +413,6 @@ def _mark(session: Session, update_time: datetime) -> None:
     # The same marker as DatabaseSessionService has, so that either notices the other.
     session.last_update_time = update_time.replace(tzinfo=UTC).timestamp()
     session._storage_update_marker = update_time.isoformat(timespec="microseconds")
-
-
-def _event(
-    timestamp: datetime, id: str, invocation_id: str, data: dict[str, Any]
-) -> Event:
-    data.setdefault("timestamp", timestamp.replace(tzinfo=UTC).timestamp())
-    data.update(id=id, invocation_id=invocation_id)
-    return decode_event(data)
 
 
 def _naive(timestamp: float) -> datetime:

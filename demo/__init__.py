@@ -1,0 +1,1 @@
+"""A tour of adk-oban that needs no key and no network: `./dev demo [FILE...]`."""
