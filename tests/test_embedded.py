@@ -111,6 +111,24 @@ def test_nothing_is_left_of_a_temporary_server_after_sigkill():
     assert not answers(dsn)
 
 
+def test_nothing_is_left_when_it_is_killed_while_it_makes_the_cluster(data):
+    with python("-c", USE, env={"TMPDIR": str(data)}) as process:
+        eventually(lambda: list(data.glob("adk-oban-*/run-*/pgdata/*")))
+        process.kill(signal.SIGKILL)
+
+    eventually(lambda: not list(data.iterdir()))
+
+
+def test_the_next_one_starts_when_the_first_was_killed_while_it_started(data):
+    with python("-c", USE, str(data)) as process:
+        eventually(lambda: list(data.glob("run-*/pgdata/*")))
+        process.kill(signal.SIGKILL)
+
+    with EmbeddedPostgres(data) as postgres:
+        assert answers(postgres.dsn)
+    eventually(lambda: not list(data.glob("run-*")))
+
+
 def test_ten_processes_may_start_at_once(data):
     processes = [python("-c", USE, str(data)) for _ in range(10)]
     users = [process.__enter__() for process in processes]

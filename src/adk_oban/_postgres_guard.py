@@ -8,31 +8,57 @@ joins a server that is about to stop.
 It imports nothing but the standard library, since it is started by path.
 """
 
+import contextlib
 import fcntl
 import json
 import os
+import select
 import shutil
 import signal
 import subprocess
 import sys
 import time
+from typing import Any
 
 LOOK_EVERY = 0.1  # seconds
 STOP_TIMEOUT = 15.0  # seconds
 
 
 def main() -> None:
-    """Run the server that the first argument describes, as JSON."""
+    """Run the server whose surroundings the first argument describes, as JSON."""
     plan = json.loads(sys.argv[1])
-    fifo = int(plan["fifo_fd"])
     if os.fork():  # the starter waits for this process, and not for the next
         os._exit(0)
     os.setsid()
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
+    command = _await_command(plan["fifo"])
+    if command is None:  # the starter died before it came to that
+        _delete(plan["delete"])
+        return
+    _serve(_start(command, plan), plan)
+    _delete(plan["delete"])
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(plan["users"])  # last, since it tells that all is done
+
+
+def _await_command(fifo: int) -> "list[str] | None":
+    """Return the line that the starter writes, or None when it is gone."""
+    line = b""
+    while not line.endswith(b"\n"):
+        select.select([fifo], [], [])
+        part = os.read(fifo, 65536)
+        if not part:
+            return None
+        line += part
+    command: list[str] = json.loads(line)
+    return command
+
+
+def _start(command: "list[str]", plan: "dict[str, Any]") -> "subprocess.Popen[bytes]":
     with open(plan["log"], "ab") as log:
-        server = subprocess.Popen(
-            plan["command"],
+        return subprocess.Popen(
+            command,
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,
@@ -43,16 +69,18 @@ def main() -> None:
             restore_signals=True,
             preexec_fn=_default_signals,
         )
+
+
+def _serve(server: "subprocess.Popen[bytes]", plan: "dict[str, Any]") -> None:
+    """Return when the server has ended, by itself or after its last user."""
     while server.poll() is None:
-        if not _has_users(fifo):
+        if not _has_users(plan["fifo"]):
             with open(plan["lock"]) as lock:
                 fcntl.flock(lock, fcntl.LOCK_EX)
-                if not _has_users(fifo):
+                if not _has_users(plan["fifo"]):
                     _stop(server)
-                    _delete(plan)
                     return
         time.sleep(LOOK_EVERY)
-    _delete(plan)
 
 
 def _default_signals() -> None:
@@ -77,15 +105,12 @@ def _stop(server: "subprocess.Popen[bytes]") -> None:
         return
 
 
-def _delete(plan: "dict[str, list[str]]") -> None:
-    for path in plan["delete"]:
-        shutil.rmtree(path, ignore_errors=True)
-    # Last, since it tells that all is done.
-    for path in plan["unlink"]:
-        try:
-            os.unlink(path)
-        except FileNotFoundError:
-            pass
+def _delete(folders: "list[str]") -> None:
+    """Delete folders, in which a child of the starter's may still be writing."""
+    deadline = time.monotonic() + STOP_TIMEOUT
+    for folder in folders:
+        while os.path.exists(folder) and time.monotonic() < deadline:
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 if __name__ == "__main__":

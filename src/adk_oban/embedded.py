@@ -159,44 +159,29 @@ class EmbeddedPostgres:
         """Start a server with a guard that stops it after its last user."""
         _end_orphan(base / "pgdata")
         (base / "pgdata" / "postmaster.pid").unlink(missing_ok=True)
-        copies = base / "bin"
-        shutil.rmtree(copies, ignore_errors=True)
-        binaries = find_binaries(account, copies)
-        self._init(base, account, binaries.folder)
-        _check_version(base / "pgdata", binaries.major)
-        sockets = Path(
-            tempfile.mkdtemp(prefix="pgs-")
-        )  # a short path: 107 bytes at most
+        for gone in base.glob("run-*"):
+            shutil.rmtree(gone, ignore_errors=True)
+        run = Path(tempfile.mkdtemp(prefix="run-", dir=base))
+        run.chmod(0o711)
+        sockets = Path(tempfile.mkdtemp(prefix="pgs-"))  # 107 bytes are all it may have
         account.own(sockets)
-        fifo = base / "users"
-        fifo.unlink(missing_ok=True)
-        os.mkfifo(fifo, 0o600)
-        reader = os.open(fifo, os.O_RDONLY | os.O_NONBLOCK)
-        self._user = os.open(fifo, os.O_WRONLY | os.O_NONBLOCK)
-        delete = [sockets, copies, *([base] if self._temporary else [])]
-        plan = {
-            "fifo_fd": reader,
-            "lock": str(base / "lock"),
-            "log": str(base / "postgres.log"),
-            "command": self._command(base, binaries.folder, sockets),
-            "uid": account.uid,
-            "gid": account.gid,
-            "delete": [str(path) for path in delete],
-            "unlink": [str(fifo)],
-        }
-        try:
-            guard = [sys.executable, "-I", "-S", str(_postgres_guard.__file__)]
-            subprocess.run([*guard, json.dumps(plan)], pass_fds=[reader], check=True)
-        finally:
-            os.close(reader)
+        fifo, users = run / "users", base / "users"
+        delete = [sockets, run, *([base] if self._temporary else [])]
+        # From here on the guard clears up, whatever becomes of this process.
+        self._user = _start_guard(fifo, base, account, delete)
+        binaries = find_binaries(account, run / "bin")
+        self._init(base, run / "pgdata", account, binaries.folder)
+        _check_version(base / "pgdata", binaries.major)
+        command = self._command(base, binaries.folder, sockets)
+        fifo.rename(users)
+        os.write(self._user, json.dumps(command).encode() + b"\n")
         return self._dsn(base, _await_ready(base))
 
-    def _init(self, base: Path, account: Account, folder: Path) -> None:
-        """Make the cluster, under another name until it is whole."""
-        pgdata, new, password = base / "pgdata", base / "new", base / "password"
+    def _init(self, base: Path, new: Path, account: Account, folder: Path) -> None:
+        """Make the cluster where nobody else does, and move it when it is whole."""
+        pgdata, password = base / "pgdata", base / "password"
         if pgdata.exists():
             return
-        shutil.rmtree(new, ignore_errors=True)
         new.mkdir(mode=0o700)
         account.own(new)
         password.touch(mode=0o600)
@@ -247,6 +232,28 @@ class EmbeddedPostgres:
         user, self._user = self._user, None
         if user is not None:
             os.close(user)
+
+
+def _start_guard(fifo: Path, base: Path, account: Account, delete: list[Path]) -> int:
+    """Start the guard; return our end of its FIFO, which takes the command."""
+    os.mkfifo(fifo, 0o600)
+    reader = os.open(fifo, os.O_RDONLY | os.O_NONBLOCK)
+    try:
+        user = os.open(fifo, os.O_WRONLY | os.O_NONBLOCK)
+        plan = {
+            "fifo": reader,
+            "users": str(base / "users"),
+            "lock": str(base / "lock"),
+            "log": str(base / "postgres.log"),
+            "uid": account.uid,
+            "gid": account.gid,
+            "delete": [str(path) for path in delete],
+        }
+        guard = [sys.executable, "-I", "-S", str(_postgres_guard.__file__)]
+        subprocess.run([*guard, json.dumps(plan)], pass_fds=[reader], check=True)
+    finally:
+        os.close(reader)
+    return user
 
 
 class _Postmaster:
