@@ -140,6 +140,9 @@ def _checked(told: dict[str, Any], where: str) -> dict[str, Any]:
                 f"{where}: {key} must be a {kinds[key].__name__}, got {value!r}"
             )
     for name, limit in told.get("queues", {}).items():
-        if not isinstance(limit, int) or limit < 1:
+        if type(limit) is not int or limit < 1:
             raise ValueError(f"{where}: queue {name!r} needs a limit, got {limit!r}")
+    for agent in told.get("agents", ()):
+        if not isinstance(agent, str):
+            raise ValueError(f"{where}: agents must be strings, got {agent!r}")
     return dict(told)

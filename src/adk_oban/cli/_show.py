@@ -12,9 +12,9 @@ import click
 from rich.console import Console
 from rich.table import Table
 
-from ._schedules import StoredSchedule
-from .jobs import AgentJob, AgentResult
-from .schema import Applied
+from adk_oban._schedules import StoredSchedule
+from adk_oban.jobs import AgentJob, AgentResult
+from adk_oban.schema import Applied
 
 
 def migrations(applied: Sequence[Applied], *, as_json: bool) -> None:

@@ -1,0 +1,5 @@
+"""`python -m adk_oban` is `adk-oban`."""
+
+from .cli import main
+
+main(prog_name="adk-oban")

@@ -1,0 +1,181 @@
+"""Every command, in this process and on a real database."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+from adk_oban import AdkOban
+from adk_oban.cli import main
+from adk_oban.testing import drain
+
+
+@pytest.fixture
+def run(
+    dsn: str, prefix: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Callable[..., str]:
+    """Runs a command in an empty folder: run("jobs", "--json", code=0)."""
+    monkeypatch.chdir(tmp_path)
+    env = {"ADK_OBAN_DSN": dsn, "ADK_OBAN_PREFIX": prefix}
+
+    def command(*arguments: str, code: int = 0, **more: str) -> str:
+        done = CliRunner(env={**env, **more}).invoke(main, arguments)
+        assert done.exit_code == code, done.output
+        return done.stdout if code == 0 else done.stderr
+
+    return command
+
+
+def test_migrate_goes_up_and_down_and_tells_its_status(run):
+    assert run("migrate", "status") == "not migrated; run: adk-oban migrate up\n"
+    assert "2 adk_sessions" in run("migrate", "up")
+    assert run("migrate", "up") == "nothing to do\n"
+    status = json.loads(run("migrate", "status", "--json"))
+    assert [row["version"] for row in status] == [1, 2, 3, 4]
+    assert "took back 4 schedules" in run("migrate", "down", "--yes")
+    assert json.loads(run("migrate", "status", "--json")) == []
+
+
+def test_down_asks_first(run):
+    run("migrate", "up")
+
+    run("migrate", "down", code=1)
+    assert len(json.loads(run("migrate", "status", "--json"))) == 4
+
+
+def test_enqueue_takes_all_options(run):
+    run("migrate", "up")
+    line = run(
+        *("enqueue", "helper", "hello", "--user", "u", "--session", "s"),
+        *("--queue", "other", "--priority", "1", "--in", "10m", "--max-attempts", "5"),
+        "--json",
+    )
+
+    job = json.loads(line)
+    assert (job["queue"], job["priority"], job["max_attempts"]) == ("other", 1, 5)
+    assert job["state"] == "scheduled"
+    assert job["args"]["user_id"] == "u"
+    assert job["args"]["session_id"] == "s"
+    assert run("enqueue", "helper", "hello", "--at", "2030-01-31T09:00+01:00") == (
+        "job 2 is scheduled in queue agents\n"
+    )
+    assert len(run("jobs").splitlines()) == 3
+
+
+def test_an_inline_config_is_enqueued_as_json(run):
+    run("migrate", "up")
+    config = json.dumps({"model": "gemini-flash-latest", "name": "inline"})
+
+    job = json.loads(run("enqueue", config, "hi", "--json"))
+    assert job["args"]["agent_config"]["name"] == "inline"
+
+
+def test_show_tells_of_a_job_its_result_and_its_end(run, dsn, prefix):
+    run("migrate", "up")
+    run("enqueue", "sample_agents:named", "hi")
+    run("enqueue", "nobody", "hi")
+    asyncio.run(run_all(dsn, prefix))
+
+    shown = json.loads(run("show", "1", "--json"))
+    assert (shown["state"], shown["result"]["text"]) == ("completed", "named")
+    assert "is not registered here" in json.loads(run("show", "2", "--json"))["error"]
+    assert "named" in run("show", "1")
+    assert "no job 99" in run("show", "99", code=1)
+
+
+def test_schedules_are_added_listed_paused_resumed_and_removed(run):
+    run("migrate", "up")
+    run("schedule", "add", "@daily", "helper", "Clean up", "--name", "nightly")
+
+    def listed() -> dict:
+        (row,) = json.loads(run("schedule", "list", "--json"))
+        return row
+
+    assert (listed()["agent"], listed()["args"]["message"]) == ("helper", "Clean up")
+    run("schedule", "pause", "nightly")
+    assert listed()["paused_at"]
+    run("schedule", "resume", "nightly")
+    assert not listed()["paused_at"]
+    assert "nightly" in run("schedule", "list")
+    run("schedule", "remove", "nightly")
+    assert json.loads(run("schedule", "list", "--json")) == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["enqueue", "helper", ""], "message must not be missing or empty"),
+        (["enqueue", "helper", "hi", "--user", ""], "user_id must not be"),
+        (["enqueue", "helper", "hi", "--priority", "10"], "priority must be 0 to 9"),
+        (["enqueue", "helper", "hi", "--at", "tomorrow"], "--at must be an ISO time"),
+        (["enqueue", "helper", "hi", "--at", "2030-01-01"], "naive"),
+        (["enqueue", "helper", "hi", "--in", "soon"], "--in must be seconds"),
+        (["enqueue", "helper", "hi", "--in", "1h", "--at", "2030-01-01"], "either"),
+        (["enqueue", "x", "hi", "-a", "sample_agents"], "'x' is not registered"),
+        (["jobs", "--state", "done"], "state must be one of"),
+        (["schedule", "add", "often", "helper"], "cron expression 'often'"),
+        (["schedule", "add", "@daily", "h", "--timezone", "Mars"], "timezone 'Mars'"),
+        (["schedule", "remove", "nobody"], "no schedule is named 'nobody'"),
+        (["work", "-q", "agents"], "NAME:LIMIT"),
+        (["work", "-c", "0"], "--concurrency must be 1"),
+        (["work", "-a", "./nowhere"], "does not exist"),
+    ],
+)
+def test_bad_input_is_one_clear_line(run, arguments, message):
+    run("migrate", "up")
+    error = run(*arguments, code=1)
+
+    assert message in error
+    assert "Traceback" not in error
+    assert json.loads(run("jobs", "--json")) == []
+
+
+def test_no_connection_and_no_tables_are_clear_errors(run):
+    assert "adk-oban migrate up" in run("jobs", code=1)
+    error = run("jobs", "--dsn", "postgresql://me:secret@127.0.0.1:1/x", code=1)
+    assert "cannot connect to" in error
+    assert "secret" not in error
+
+
+def test_settings_come_from_arguments_then_environment_then_a_file(
+    run, dsn, prefix, tmp_path
+):
+    run("migrate", "up")
+    (tmp_path / "adk-oban.toml").write_text(f'dsn = "{dsn}"\nprefix = "{prefix}"\n')
+    assert run("jobs", ADK_OBAN_DSN="", ADK_OBAN_PREFIX="") == "none\n"
+    assert "not migrated" in run("jobs", ADK_OBAN_PREFIX="another", code=1)
+    assert run("jobs", "--prefix", prefix, ADK_OBAN_PREFIX="another") == "none\n"
+
+    (tmp_path / "adk-oban.toml").write_text('colour = "red"\n')
+    assert "unknown key 'colour'" in run("jobs", code=1)
+
+
+@pytest.fixture
+def data() -> Iterator[Path]:
+    """A folder that the server's account can enter."""
+    with tempfile.TemporaryDirectory(prefix="adk-oban-test-") as folder:
+        Path(folder).chmod(0o755)
+        yield Path(folder) / "data"
+
+
+def test_without_a_dsn_an_embedded_server_is_used_and_named(data):
+    def run(*arguments: str) -> Result:
+        return CliRunner(env={"ADK_OBAN_DATA": str(data)}).invoke(main, arguments)
+
+    first, second = run("enqueue", "helper", "hi"), run("jobs", "--json")
+    assert first.stdout == "job 1 is available in queue agents\n"
+    assert str(data) in first.stderr
+    assert len(first.stderr.splitlines()) == 1
+    assert len(json.loads(second.stdout)) == 1
+    assert not (data / "users").exists()
+
+
+async def run_all(dsn: str, prefix: str) -> None:
+    async with AdkOban(dsn, prefix=prefix, agents=["sample_agents"]) as jobs:
+        await drain(jobs)
