@@ -121,7 +121,7 @@ class Attempt:
             output=answer.output,
             session_state=answer.state,
             event_count=len(answer.events),
-            error_code=final.error_code if final else None,
+            error_code=answer.error_code,
             error=final.error_message if final else None,
         )
         await self._services.results.save(outcome)

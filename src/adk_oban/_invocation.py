@@ -21,6 +21,8 @@ from ._meter import Meter
 from ._services import Services
 from .agents import Agent
 
+_PROPER = (None, types.FinishReason.STOP)
+
 
 @dataclass(frozen=True, slots=True)
 class Answer:
@@ -42,6 +44,19 @@ class Answer:
     def final(self) -> Event | None:
         """The event that ends the invocation."""
         return _final(self.events)
+
+    @property
+    def error_code(self) -> str | None:
+        """Why the model ended without a proper answer; None when it gave one.
+
+        ADK makes an error of an empty answer only: one that was cut off, by
+        MAX_TOKENS for instance, has text and a reason to finish.
+        """
+        final = self.final
+        if final is None or final.error_code:
+            return None if final is None else final.error_code
+        finish = final.finish_reason
+        return None if finish in _PROPER else str(finish.value)
 
 
 @dataclass(frozen=True, slots=True)

@@ -89,6 +89,9 @@ def _schedule_command(verb: str, help: str) -> None:
     ) -> None:
         async with client(dsn, prefix) as running:
             stored = await getattr(running.schedules, verb)(name)
+        if stored is None and not as_json:
+            click.echo(f"removed {name}")
+            return
         _show.schedules([] if stored is None else [stored], as_json=as_json)
 
 

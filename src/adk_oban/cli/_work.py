@@ -35,7 +35,17 @@ _EXIT_TIMEOUT = 2.0  # seconds that Python's own end gets after ours
     "(default: agents:10 and scheduled:5).",
 )
 @click.option("--concurrency", "-c", type=int, help="The limit of all queues.")
-@click.option("--grace", default=15.0, help="Seconds that running jobs get at the end.")
+@click.option(
+    "--grace",
+    default=15.0,
+    help="Seconds that running jobs get at the end (default 15).",
+)
+@click.option(
+    "--rescue-after",
+    default=300.0,
+    help="Seconds after which a job that still executes is started again, whether its "
+    "worker was killed or not: more than your longest job takes (default 300).",
+)
 @click.option("--log-level", default="INFO", help="Default INFO.")
 @command
 async def work(
@@ -45,12 +55,15 @@ async def work(
     queues: tuple[str, ...],
     concurrency: int | None,
     grace: float,
+    rescue_after: float,
     log_level: str,
 ) -> None:
     """Run jobs until SIGTERM or Ctrl-C; running ones get a time of grace."""
     _log(log_level)
     settings = load_settings()
     limits = parse_queues(queues) or settings.queues or DEFAULT_QUEUES
+    if grace < 0:
+        raise ValueError(f"--grace must be 0 or more, got {grace:g}")
     if concurrency is not None:
         if concurrency < 1:
             raise ValueError(f"--concurrency must be 1 or more, got {concurrency}")
@@ -64,6 +77,7 @@ async def work(
             queues=limits,
             agents=parse_agents(agents or settings.agents),
             shutdown_grace_period=grace,
+            lifeline={"rescue_after": rescue_after},
         ),
     ):
         shown = ", ".join(f"{name}:{limit}" for name, limit in limits.items())
