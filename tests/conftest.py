@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import tempfile
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -58,6 +59,24 @@ async def migrated(conn: AsyncConnection, prefix: str) -> str:
     """The test's own schema with all tables; returns its name."""
     await schema.migrate(conn, prefix=prefix)
     return prefix
+
+
+@pytest.fixture
+async def database(server: str) -> AsyncIterator[str]:
+    """An empty database of the test's own, for those who use the schema `public`."""
+    name = f"test_{os.getpid()}_{next(_numbers)}"
+    async with await AsyncConnection.connect(server, autocommit=True) as conn:
+        await conn.execute(f"CREATE DATABASE {name}")
+        yield make_conninfo(server, dbname=name)
+        await conn.execute(f"DROP DATABASE {name} WITH (FORCE)")
+
+
+@pytest.fixture
+def data() -> Iterator[Path]:
+    """A folder that the server's account can enter, unlike pytest's own."""
+    with tempfile.TemporaryDirectory(prefix="adk-oban-test-") as folder:
+        Path(folder).chmod(0o755)
+        yield Path(folder)
 
 
 @pytest.fixture(autouse=True)

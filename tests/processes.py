@@ -17,15 +17,14 @@ ROOT = Path(__file__).parent.parent
 class Process:
     """A Python program that runs, whose lines of output are read one by one."""
 
-    def __init__(self, *command: str, env: dict[str, str], user: int | None) -> None:
+    def __init__(self, *command: str, env: dict[str, str], cwd: Path) -> None:
         self.popen = subprocess.Popen(
             command,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
             env={**os.environ, **env},
-            cwd=ROOT,
-            user=user,
+            cwd=cwd,
         )
 
     def line(self) -> str:
@@ -51,10 +50,10 @@ class Process:
 
 @contextmanager
 def python(
-    *arguments: str, env: dict[str, str] | None = None, user: int | None = None
+    *arguments: str, env: dict[str, str] | None = None, cwd: Path = ROOT
 ) -> Iterator[Process]:
     """Run Python with arguments; killed at the end if it still runs."""
-    process = Process(sys.executable, *arguments, env=env or {}, user=user)
+    process = Process(sys.executable, *arguments, env=env or {}, cwd=cwd)
     try:
         yield process
     finally:

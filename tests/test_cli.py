@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -103,7 +102,7 @@ def test_schedules_are_added_listed_paused_resumed_and_removed(run):
     run("schedule", "resume", "nightly")
     assert not listed()["paused_at"]
     assert "nightly" in run("schedule", "list")
-    run("schedule", "remove", "nightly")
+    assert run("schedule", "remove", "nightly") == "removed nightly\n"
     assert json.loads(run("schedule", "list", "--json")) == []
 
 
@@ -124,6 +123,8 @@ def test_schedules_are_added_listed_paused_resumed_and_removed(run):
         (["schedule", "remove", "nobody"], "no schedule is named 'nobody'"),
         (["work", "-q", "agents"], "NAME:LIMIT"),
         (["work", "-c", "0"], "--concurrency must be 1"),
+        (["work", "--rescue-after", "0"], "rescue_after must be positive"),
+        (["work", "--grace", "-1"], "--grace must be 0 or more"),
         (["work", "-a", "./nowhere"], "does not exist"),
     ],
 )
@@ -154,14 +155,6 @@ def test_settings_come_from_arguments_then_environment_then_a_file(
 
     (tmp_path / "adk-oban.toml").write_text('colour = "red"\n')
     assert "unknown key 'colour'" in run("jobs", code=1)
-
-
-@pytest.fixture
-def data() -> Iterator[Path]:
-    """A folder that the server's account can enter."""
-    with tempfile.TemporaryDirectory(prefix="adk-oban-test-") as folder:
-        Path(folder).chmod(0o755)
-        yield Path(folder) / "data"
 
 
 def test_without_a_dsn_an_embedded_server_is_used_and_named(data):

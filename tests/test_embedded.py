@@ -6,8 +6,6 @@ import os
 import shutil
 import signal
 import subprocess
-import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 
 import psycopg
@@ -24,14 +22,6 @@ with EmbeddedPostgres(*sys.argv[1:]) as postgres:
     print(postgres.dsn, flush=True)
     sys.stdin.read()
 """
-
-
-@pytest.fixture
-def data() -> Iterator[Path]:
-    """A folder that the server's account can enter, unlike pytest's own."""
-    with tempfile.TemporaryDirectory(prefix="adk-oban-test-") as folder:
-        Path(folder).chmod(0o755)
-        yield Path(folder)
 
 
 def answers(dsn: str) -> bool:

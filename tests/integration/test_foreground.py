@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import signal
-import tempfile
-from collections.abc import AsyncIterator, Iterator
-from pathlib import Path
+from collections.abc import AsyncIterator
 
 import psycopg
 import pytest
@@ -41,14 +39,6 @@ async def test_a_worker_ends_although_a_tool_blocks_a_thread(env, client):
         await AgentWorker.enqueue("blocking_agents", "u", "hi")
         assert worker.line() == "blocked"
         assert worker.kill(signal.SIGTERM) == 0
-
-
-@pytest.fixture
-def data() -> Iterator[Path]:
-    """A folder that the server's account can enter."""
-    with tempfile.TemporaryDirectory(prefix="adk-oban-test-") as folder:
-        Path(folder).chmod(0o755)
-        yield Path(folder) / "data"
 
 
 def test_postgres_runs_in_the_foreground_and_prints_its_dsn(data):
