@@ -1,7 +1,7 @@
 """One suite for every session service: ADK's in memory, ADK's on a database, and ours.
 
 Then what ours promises beyond: what either database service writes, the other reads;
-one round trip for each operation; a place in `adk web`.
+one round trip for each operation.
 """
 
 from __future__ import annotations
@@ -10,11 +10,9 @@ import asyncio
 import json
 import sys
 from collections.abc import AsyncIterator
-from pathlib import Path
 from typing import Any
 
 import pytest
-from google.adk.cli import service_registry
 from google.adk.errors._stale_session_error import StaleSessionError
 from google.adk.errors.already_exists_error import AlreadyExistsError
 from google.adk.errors.session_not_found_error import SessionNotFoundError
@@ -31,7 +29,7 @@ from psycopg.conninfo import conninfo_to_dict
 from psycopg_pool import AsyncConnectionPool
 
 from adk_oban.errors import NotMigratedError, SchemaVersionError
-from adk_oban.sessions import PostgresSessionService, register_session_service
+from adk_oban.sessions import PostgresSessionService
 from processes import python
 
 IDS = {"app_name": "app", "user_id": "user"}
@@ -492,55 +490,6 @@ async def test_sessions_of_another_schema_version_are_refused(dsn, conn, migrate
     async with PostgresSessionService.from_dsn(dsn, prefix=migrated) as service:
         with pytest.raises(SchemaVersionError, match="'0'"):
             await service.get_session(**KEY)
-
-
-def adk_web_uri(dsn: str, prefix: str) -> str:
-    parts = conninfo_to_dict(dsn)
-    address = f"host={parts['host']}&port={parts.get('port', 5432)}&prefix={prefix}"
-    return f"adk-oban://{parts['user']}@/{parts['dbname']}?{address}"
-
-
-@pytest.fixture
-def registry(monkeypatch) -> service_registry.ServiceRegistry:
-    """ADK's registry of services, fresh for the test."""
-    monkeypatch.setattr(service_registry, "_service_registry_instance", None)
-    return service_registry.get_service_registry()
-
-
-@pytest.mark.parametrize("file", ["services.yaml", "services.py"])
-async def test_adk_web_finds_it_by_its_uri(
-    file: str, registry, tmp_path: Path, monkeypatch, dsn, migrated
-):
-    (tmp_path / "services.yaml").write_text(
-        "services:\n- scheme: adk-oban\n  type: session\n"
-        "  class: adk_oban.sessions.SessionServiceFromUri\n"
-    )
-    (tmp_path / "services.py").write_text(
-        "from adk_oban.sessions import register_session_service\n"
-        "register_session_service()\n"
-    )
-    for other in {"services.yaml", "services.py"} - {file}:
-        (tmp_path / other).unlink()
-    monkeypatch.setattr(sys, "path", list(sys.path))
-    monkeypatch.delitem(sys.modules, "services", raising=False)
-    service_registry.load_services_module(str(tmp_path))
-
-    uri = adk_web_uri(dsn, migrated)
-    service = registry.create_session_service(uri, agents_dir=str(tmp_path))
-    try:
-        assert isinstance(service, PostgresSessionService)
-        await service.create_session(**KEY)
-        assert (await service.get_session(**KEY)).id == "s1"
-    finally:
-        await service.close()
-        sys.modules.pop("services", None)
-
-
-def test_the_scheme_can_be_another(registry):
-    register_session_service("jobs")
-
-    made = registry.create_session_service("jobs://me@localhost/db?prefix=other")
-    assert isinstance(made, PostgresSessionService)
 
 
 async def test_concurrent_first_uses_check_the_schema_once(ours):

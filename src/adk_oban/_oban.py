@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from oban import Job, Oban
 from oban._backoff import jittery_clamped
@@ -20,9 +20,6 @@ from oban.job import JobState
 from oban.worker import _registry, register_worker, worker_name
 from psycopg.rows import class_row
 from psycopg_pool import AsyncConnectionPool
-
-if TYPE_CHECKING:
-    from ._services import Services
 
 STATES = tuple(str(state) for state in JobState)
 """The states of a job."""
@@ -47,7 +44,7 @@ def names_of(worker: type) -> list[str]:
     return [own, *(n for n, w in _registry.items() if w is worker and n != own)]
 
 
-def bind(oban: Oban, services: Services) -> None:
+def bind(oban: Oban, services: object) -> None:
     """Give an Oban the services that its agents' jobs run with.
 
     Raises:
@@ -68,8 +65,8 @@ def unbind(oban: Oban) -> None:
     setattr(oban, _SERVICES, None)
 
 
-def services(name: str) -> Services | None:
-    """Return the services of the running AdkOban of this name, if there is one."""
+def services(name: str) -> Any:
+    """Return the `Services` of the running AdkOban of this name, or None."""
     try:
         oban = Oban.get_instance(name)
     except RuntimeError:
@@ -77,10 +74,9 @@ def services(name: str) -> Services | None:
     return getattr(oban, _SERVICES, None)
 
 
-def services_of(job: Job) -> Services | None:
-    """Return the services that came with a fetched job."""
-    found: Services | None = job.extra.get(_EXTRA)
-    return found
+def services_of(job: Job) -> Any:
+    """Return the `Services` that came with a fetched job, or None."""
+    return job.extra.get(_EXTRA)
 
 
 async def _get_jobs_with_services(producer: Producer) -> list[Job]:

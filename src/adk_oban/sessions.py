@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from functools import partial
 from typing import Any, LiteralString, Self
 
-from google.adk.cli.service_registry import get_service_registry
 from google.adk.errors._stale_session_error import StaleSessionError
 from google.adk.errors.already_exists_error import AlreadyExistsError
 from google.adk.errors.session_not_found_error import SessionNotFoundError
@@ -32,8 +30,6 @@ from . import schema
 from ._codec import decode, decode_event, encode_event, encode_state, merge_state
 from ._pool import open_pool
 from ._query import statement, validate_prefix
-
-logger = logging.getLogger(__name__)
 
 _Opener = Callable[[], Awaitable[AsyncConnectionPool]]
 
@@ -315,68 +311,6 @@ class PostgresSessionService(BaseSessionService):
                 await schema.check(conn, prefix=self._prefix)
             finally:
                 conn.row_factory = rows
-
-
-class SessionServiceFromUri(PostgresSessionService):
-    """What `adk web --session_service_uri adk-oban://…` makes of its URI.
-
-    ADK finds it when the agents folder has a `services.yaml`:
-
-    ```yaml
-    services:
-      - scheme: adk-oban
-        type: session
-        class: adk_oban.sessions.SessionServiceFromUri
-    ```
-
-    or a `services.py` that calls `register_session_service()`.
-
-    Args:
-        uri: A PostgreSQL URI with another scheme, such as
-            `adk-oban://me@localhost/my_app?prefix=jobs`, or with a unix socket
-            `adk-oban://me@/my_app?host=/run/postgresql`. What PostgreSQL does not
-            know in it is `prefix`, the schema of the tables (default `public`).
-        max_size: How many connections there may be (default 10).
-        **ignored: What ADK passes beside it, such as `agents_dir`.
-
-    Raises:
-        ValueError: `prefix` is not a usable schema name.
-
-    Example:
-        >>> sessions = SessionServiceFromUri("adk-oban://me@localhost/my_app")
-    """
-
-    def __init__(self, uri: str, *, max_size: int = 10, **ignored: Any) -> None:
-        if unknown := sorted(ignored.keys() - {"agents_dir"}):
-            logger.warning("session service options are ignored: %s", unknown)
-        dsn, prefix = _split_uri(uri)
-        super().__init__(partial(open_pool, dsn, max_size=max_size), prefix=prefix)
-
-
-def register_session_service(scheme: str = "adk-oban") -> None:
-    """Let `adk web --session_service_uri adk-oban://…` use this service.
-
-    To be called in the `services.py` of the agents folder.
-
-    Args:
-        scheme: The URI's scheme (default `"adk-oban"`).
-
-    Example:
-        >>> # agents/services.py
-        >>> from adk_oban.sessions import register_session_service
-        >>> register_session_service()
-    """
-    registry = get_service_registry()
-    registry.register_session_service(scheme, SessionServiceFromUri)
-
-
-def _split_uri(uri: str) -> tuple[str, str]:
-    # Not by urllib, which puts "+" for a blank, and PostgreSQL does not read it so.
-    address, _, query = uri.partition(":")[2].partition("?")
-    options = [option.partition("=") for option in query.split("&") if option]
-    prefix = next((value for name, _, value in options if name == "prefix"), "public")
-    rest = "&".join("".join(option) for option in options if option[0] != "prefix")
-    return f"postgresql:{address}" + (f"?{rest}" if rest else ""), prefix
 
 
 async def _fetch(

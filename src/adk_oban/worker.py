@@ -77,14 +77,16 @@ class AgentWorker:
         parsed = cls.kind.parse(args)
         full = parsed.to_json()
         full.setdefault("session_id", new_session_id(cls.kind.session))
-        registry = getattr(_oban.services(oban), "agents", None)
-        if registry is not None and parsed.agent_module is not None:
+        services: Services | None = _oban.services(oban)
+        registry = None if services is None else services.agents
+        # Where nothing is known about agents, the worker gives the app its name.
+        if parsed.agent_config is not None:
+            if registry is not None:
+                registry.check_config(parsed.agent_config)
+            full.setdefault("app_name", cls.kind.app_name)
+        elif registry is not None:
             own = registry.app_name_of(parsed.agent_module)
             full.setdefault("app_name", own or cls.kind.app_name)
-        elif registry is not None:
-            registry.check_config(parsed.agent_config)
-        if registry is not None or parsed.agent_config is not None:
-            full.setdefault("app_name", cls.kind.app_name)
         checked = cls.kind.options.with_(**options)
         return Job(worker_name(cls), args=full, **checked.to_oban())
 
@@ -148,7 +150,7 @@ class AgentWorker:
 
     async def process(self, job: Job) -> Cancel | Snooze | None:
         """Run one attempt of a job; Oban calls this."""
-        services = _oban.services_of(job)
+        services: Services | None = _oban.services_of(job)
         if services is None:
             logger.error(
                 "job %s is an agent's, and no AdkOban runs in this process: leaving it "
@@ -162,7 +164,7 @@ class AgentWorker:
 
     def backoff(self, job: Job) -> int:
         """Return how many seconds a failed job waits; Oban calls this."""
-        services = _oban.services_of(job)
+        services: Services | None = _oban.services_of(job)
         if services is None or services.backoff is None:
             return _oban.default_backoff(job)
         try:
@@ -179,7 +181,7 @@ def running(name: str) -> Services:
     Raises:
         RuntimeError: None runs in this process.
     """
-    services = _oban.services(name)
+    services: Services | None = _oban.services(name)
     if services is None:
         raise RuntimeError(
             f"no AdkOban named {name!r} runs in this process; enqueue inside "
