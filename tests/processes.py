@@ -12,20 +12,25 @@ from contextlib import contextmanager
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
+STDERR = Path("/dev/stderr")
 
 
 class Process:
     """A Python program that runs, whose lines of output are read one by one."""
 
-    def __init__(self, *command: str, env: dict[str, str], cwd: Path) -> None:
-        self.popen = subprocess.Popen(
-            command,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-            env={**os.environ, **env},
-            cwd=cwd,
-        )
+    def __init__(
+        self, *command: str, env: dict[str, str], cwd: Path, log: Path
+    ) -> None:
+        with log.open("a") as stderr:
+            self.popen = subprocess.Popen(
+                command,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=stderr,
+                text=True,
+                env={**os.environ, **env},
+                cwd=cwd,
+            )
 
     def line(self) -> str:
         assert self.popen.stdout is not None
@@ -50,10 +55,13 @@ class Process:
 
 @contextmanager
 def python(
-    *arguments: str, env: dict[str, str] | None = None, cwd: Path = ROOT
+    *arguments: str,
+    env: dict[str, str] | None = None,
+    cwd: Path = ROOT,
+    log: Path = STDERR,
 ) -> Iterator[Process]:
     """Run Python with arguments; killed at the end if it still runs."""
-    process = Process(sys.executable, *arguments, env=env or {}, cwd=cwd)
+    process = Process(sys.executable, *arguments, env=env or {}, cwd=cwd, log=log)
     try:
         yield process
     finally:

@@ -35,6 +35,7 @@ def test_migrate_goes_up_and_down_and_tells_its_status(run):
     assert run("migrate", "status") == "not migrated; run: adk-oban migrate up\n"
     assert "2 adk_sessions" in run("migrate", "up")
     assert run("migrate", "up") == "nothing to do\n"
+    assert json.loads(run("migrate", "up", "--json")) == []
     status = json.loads(run("migrate", "status", "--json"))
     assert [row["version"] for row in status] == [1, 2, 3, 4]
     assert "took back 4 schedules" in run("migrate", "down", "--yes")

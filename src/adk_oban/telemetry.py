@@ -37,6 +37,9 @@ EVENTS = (
 )
 """All of them. Attaching to a name that is never emitted fails silently."""
 
+LOGGER = "adk_oban.jobs"
+"""The logger that `attach_logger` logs to."""
+
 _HANDLER = "adk-oban-logger"
 _LOGGED = (
     "job_id",
@@ -74,7 +77,7 @@ def attach_logger(
         >>> attach_logger()
         {"event": "adk.oban.job.complete", "job_id": 1, "agent": "helper", ...}
     """
-    target = logger or logging.getLogger("adk_oban.jobs")
+    target = logger or logging.getLogger(LOGGER)
 
     def log(event: str, fields: dict[str, Any]) -> None:
         failed = "error_type" in fields

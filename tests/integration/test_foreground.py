@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import signal
 from collections.abc import AsyncIterator
 
@@ -31,6 +32,20 @@ async def test_a_worker_runs_what_is_enqueued_and_ends_gracefully(env, client):
         job = await AgentWorker.enqueue("sample_agents:named", "u", "hi")
         assert (await job.result(timeout=30)).text == "named"
         assert worker.kill(signal.SIGTERM) == 0
+
+
+async def test_a_workers_log_is_lines_of_json_when_it_is_told_so(env, client, tmp_path):
+    log = tmp_path / "log"
+    arguments = ["work", "-a", "sample_agents", "--json"]
+    with python("-m", "adk_oban", *arguments, env=env, log=log) as worker:
+        job = await AgentWorker.enqueue("sample_agents:named", "u", "hi")
+        await job.result(timeout=30)
+        worker.kill(signal.SIGTERM)
+
+    lines = [json.loads(line) for line in log.read_text().splitlines()]
+    (told,) = [line for line in lines if "job_id" in line]
+    assert (told["job_id"], told["event"]) == (job.id, "adk.oban.job.complete")
+    assert {"at", "level", "logger", "message"} == set(lines[0])
 
 
 async def test_a_worker_ends_although_a_tool_blocks_a_thread(env, client):

@@ -6,7 +6,7 @@ import asyncio
 import json
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
-from functools import update_wrapper
+from functools import partial, update_wrapper
 from typing import Any
 
 import click
@@ -59,17 +59,18 @@ agents_option = click.option(
 
 @asynccontextmanager
 async def database(
-    dsn: str | None, prefix: str | None, settings: Settings
+    dsn: str | None,
+    prefix: str | None,
+    settings: Settings,
+    tell: Callable[[str], object] | None = None,
 ) -> AsyncIterator[str]:
     """Give the DSN that is named, or an embedded server's, migrated."""
     if named := dsn or settings.dsn:
         yield named
         return
     folder = default_data_dir()
-    click.echo(
-        f"no DSN given: using the embedded PostgreSQL of {folder} (--dsn: another)",
-        err=True,
-    )
+    tell = tell or partial(click.echo, err=True)
+    tell(f"no DSN given: using the embedded PostgreSQL of {folder} (--dsn: another)")
     async with EmbeddedPostgres(folder) as server:
         async with await AsyncConnection.connect(server.dsn) as conn:
             await schema.migrate(conn, prefix=prefix or settings.prefix)

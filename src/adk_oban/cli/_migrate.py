@@ -17,21 +17,24 @@ def migrate() -> None:
 
 @migrate.command("up")
 @database_options
+@as_json
 @command
-async def migrate_up(dsn: str | None, prefix: str | None) -> None:
+async def migrate_up(dsn: str | None, prefix: str | None, as_json: bool) -> None:
     """Create the tables, or bring them to this version."""
     async with connection(dsn, prefix) as (conn, schema_name):
         applied = await schema.migrate(conn, prefix=schema_name)
-    names = ", ".join(f"{m.version} {m.name}" for m in applied)
-    click.echo(f"applied {names}" if applied else "nothing to do")
+    _show.steps("applied", applied, as_json=as_json)
 
 
 @migrate.command("down")
 @database_options
 @click.option("--to", default=0, help="The version to go back to (default 0: all).")
 @click.option("--yes", is_flag=True, help="Do not ask.")
+@as_json
 @command
-async def migrate_down(dsn: str | None, prefix: str | None, to: int, yes: bool) -> None:
+async def migrate_down(
+    dsn: str | None, prefix: str | None, to: int, yes: bool, as_json: bool
+) -> None:
     """Drop the tables, with all jobs and sessions in them."""
     async with connection(dsn, prefix) as (conn, schema_name):
         if not yes:
@@ -40,8 +43,7 @@ async def migrate_down(dsn: str | None, prefix: str | None, to: int, yes: bool) 
                 abort=True,
             )
         gone = await schema.rollback(conn, prefix=schema_name, to=to)
-    names = ", ".join(f"{m.version} {m.name}" for m in gone)
-    click.echo(f"took back {names}" if gone else "nothing to do")
+    _show.steps("took back", gone, as_json=as_json)
 
 
 @migrate.command("status")

@@ -14,7 +14,7 @@ from rich.table import Table
 
 from adk_oban._schedules import StoredSchedule
 from adk_oban.jobs import AgentJob, AgentResult
-from adk_oban.schema import Applied
+from adk_oban.schema import Applied, Migration
 
 
 def migrations(applied: Sequence[Applied], *, as_json: bool) -> None:
@@ -24,6 +24,23 @@ def migrations(applied: Sequence[Applied], *, as_json: bool) -> None:
         click.echo("not migrated; run: adk-oban migrate up")
         return
     _print(rows, ["version", "name", "applied_at"], as_json=as_json)
+
+
+def steps(done: str, migrations: Sequence[Migration], *, as_json: bool) -> None:
+    """Show which migrations were applied, or taken back."""
+    if as_json:
+        _json([{"version": m.version, "name": m.name} for m in migrations])
+        return
+    names = ", ".join(f"{m.version} {m.name}" for m in migrations)
+    click.echo(f"{done} {names}" if migrations else "nothing to do")
+
+
+def dsn(dsn: str, *, as_json: bool) -> None:
+    """Show where a server is."""
+    if as_json:
+        _json({"dsn": dsn})
+        return
+    click.echo(dsn)
 
 
 def job(job: AgentJob, *, as_json: bool) -> None:

@@ -6,17 +6,19 @@ import asyncio
 import logging
 import os
 import signal
-import sys
 import threading
 
 import click
 
-from adk_oban import telemetry
 from adk_oban.config import load_settings, parse_agents, parse_queues
 from adk_oban.embedded import EmbeddedPostgres, default_data_dir
 from adk_oban.runtime import AdkOban
 
-from ._command import agents_option, command, database, database_options
+from . import _show
+from ._command import agents_option, as_json, command, database, database_options
+from ._log import log
+
+logger = logging.getLogger(__name__)
 
 DEFAULT_QUEUES = {"agents": 10, "scheduled": 5}
 
@@ -47,6 +49,7 @@ _EXIT_TIMEOUT = 2.0  # seconds that Python's own end gets after ours
     "worker was killed or not: more than your longest job takes (default 300).",
 )
 @click.option("--log-level", default="INFO", help="Default INFO.")
+@as_json
 @command
 async def work(
     dsn: str | None,
@@ -57,9 +60,14 @@ async def work(
     grace: float,
     rescue_after: float,
     log_level: str,
+    as_json: bool,
 ) -> None:
-    """Run jobs until SIGTERM or Ctrl-C; running ones get a time of grace."""
-    _log(log_level)
+    """Run jobs until SIGTERM or Ctrl-C; running ones get a time of grace.
+
+    It logs a line for each attempt that ends, on stderr; with --json all of its log is
+    lines of JSON.
+    """
+    log(log_level, as_json=as_json)
     settings = load_settings()
     limits = parse_queues(queues) or settings.queues or DEFAULT_QUEUES
     if grace < 0:
@@ -70,7 +78,7 @@ async def work(
         limits = dict.fromkeys(limits, concurrency)
     ended = _signals()
     async with (
-        database(dsn, prefix, settings) as found,
+        database(dsn, prefix, settings, logger.info) as found,
         AdkOban(
             found,
             prefix=prefix,
@@ -81,21 +89,22 @@ async def work(
         ),
     ):
         shown = ", ".join(f"{name}:{limit}" for name, limit in limits.items())
-        click.echo(f"working on {shown}; stop with Ctrl-C", err=True)
+        logger.info("working on %s; stop with Ctrl-C", shown)
         await ended.wait()
-        click.echo("stopping: running jobs get their time of grace", err=True)
+        logger.info("stopping: running jobs get their time of grace")
     _leave_blocked_threads()
 
 
 @click.command()
 @click.option("--data", help="The folder of its data (default: ADK_OBAN_DATA, yours).")
 @click.option("--tcp", is_flag=True, help="Listen on a port of 127.0.0.1 too.")
+@as_json
 @command
-async def postgres(data: str | None, tcp: bool) -> None:
+async def postgres(data: str | None, tcp: bool, as_json: bool) -> None:
     """Run the embedded PostgreSQL in the foreground, and print its DSN."""
     ended = _signals()
     async with EmbeddedPostgres(data or default_data_dir(), tcp=tcp) as server:
-        click.echo(server.dsn)
+        _show.dsn(server.dsn, as_json=as_json)
         click.echo("running; stop with Ctrl-C", err=True)
         await ended.wait()
 
@@ -113,21 +122,9 @@ def _leave_blocked_threads() -> None:
     """End the process soon, also when a tool blocks a thread, which Python awaits."""
 
     def leave() -> None:
-        click.echo("a tool still blocks its thread: leaving it behind", err=True)
+        logger.warning("a tool still blocks its thread: leaving it behind")
         os._exit(0)
 
     timer = threading.Timer(_EXIT_TIMEOUT, leave)
     timer.daemon = True
     timer.start()
-
-
-def _log(level: str) -> None:
-    logging.basicConfig(
-        level=level.upper(),
-        format="%(asctime)s %(levelname)s %(name)s %(message)s",
-        stream=sys.stderr,
-    )
-    if level.upper() != "DEBUG":  # they tell of every request to a model
-        for name in ("google_adk", "google_genai"):
-            logging.getLogger(name).setLevel(logging.WARNING)
-    telemetry.attach_logger()
