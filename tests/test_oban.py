@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from importlib.metadata import version
 
 import pytest
@@ -102,6 +103,41 @@ async def test_notifications_on_a_channel_of_ours_arrive(oban, conn, migrated):
 
     assert await asyncio.wait_for(heard.get(), 10) == {"job_id": 7}
     await _oban.unlisten(oban, token)
+
+
+async def until(true: Callable[[], object]) -> None:
+    async with asyncio.timeout(20):
+        while not true():
+            await asyncio.sleep(0.01)
+
+
+async def test_stopped_while_it_reconnects_it_leaves_no_task_and_no_connection(
+    dsn, conn, migrated
+):
+    before = asyncio.all_tasks()
+    async with AsyncConnectionPool(dsn, min_size=1, open=False) as pool:
+        oban = _oban.make(pool=pool, prefix=migrated, name="cut")
+        async with oban:
+            broken = oban._notifier._conn
+            await conn.execute(
+                "SELECT pg_terminate_backend(%s)", (broken.info.backend_pid,)
+            )
+            await until(lambda: oban._notifier._conn is None)
+        assert broken.closed
+    assert asyncio.all_tasks() == before
+
+
+async def test_after_its_connection_broke_it_listens_on_one_other(dsn, conn, migrated):
+    async with AsyncConnectionPool(dsn, min_size=1, open=False) as pool:
+        oban = _oban.make(pool=pool, prefix=migrated, name="cut")
+        async with oban:
+            broken = oban._notifier._conn
+            await conn.execute(
+                "SELECT pg_terminate_backend(%s)", (broken.info.backend_pid,)
+            )
+            await until(lambda: oban._notifier._conn not in (None, broken))
+            beats = [t for t in asyncio.all_tasks() if "beat" in t.get_name()]
+            assert beats == [oban._notifier._beat_task]
 
 
 async def test_default_backoff_is_obans():

@@ -14,10 +14,12 @@ from oban import Job, Oban
 from oban._backoff import jittery_clamped
 from oban._executor import Executor
 from oban._extensions import get_ext, put_ext
+from oban._notifier import Notifier, PostgresNotifier, build_notifier
 from oban._producer import Producer, _get_jobs
 from oban._query import Query
 from oban.job import JobState
 from oban.worker import _registry, register_worker, worker_name
+from psycopg import AsyncConnection
 from psycopg.rows import class_row
 from psycopg_pool import AsyncConnectionPool
 
@@ -44,6 +46,12 @@ def names_of(worker: type) -> list[str]:
     return [own, *(n for n, w in _registry.items() if w is worker and n != own)]
 
 
+def make(**options: Any) -> Oban:
+    """Make an Oban that leaves nothing behind when its server was away."""
+    _extend("notifier.build", build_notifier, _build_notifier)
+    return Oban(**options)
+
+
 def bind(oban: Oban, services: object) -> None:
     """Give an Oban the services that its agents' jobs run with.
 
@@ -56,8 +64,13 @@ def bind(oban: Oban, services: object) -> None:
             "second one a name: AdkOban(name=...)"
         )
     setattr(oban, _SERVICES, services)
-    if get_ext("producer.get_jobs", _get_jobs) is _get_jobs:
-        put_ext("producer.get_jobs", _get_jobs_with_services)
+    _extend("producer.get_jobs", _get_jobs, _get_jobs_with_services)
+
+
+def _extend(name: str, default: Callable[..., Any], ours: Callable[..., Any]) -> None:
+    # Unless somebody else, such as Oban Pro, has extended it already.
+    if get_ext(name, default) is default:
+        put_ext(name, ours)
 
 
 def unbind(oban: Oban) -> None:
@@ -178,3 +191,45 @@ async def stage(oban: Oban, queue: str, *, before: Any) -> None:
 
 job_row = class_row(Job)
 """Makes an `oban.Job` of a row of `oban_jobs`, as Oban's own queries do."""
+
+
+def _build_notifier(spec: dict[str, Any], query: Query) -> Notifier:
+    if spec.get("type", "postgres") != "postgres":
+        return build_notifier(spec, query)
+    options = {name: value for name, value in spec.items() if name != "type"}
+    return _Notifier(query=query, prefix=query._prefix, **options)
+
+
+class _Notifier(PostgresNotifier):
+    # Oban's own forgets its connection when that breaks, without closing it, and the
+    # task that beats on it; stopped before it has another, it does not stop at all.
+
+    _stopped = False
+    _opened: AsyncConnection | None = None
+    _reconnecting: asyncio.Task[Any] | None = None
+
+    async def _connect(self) -> None:
+        await super()._connect()
+        self._opened = self._conn
+
+    async def _reconnect(self) -> None:
+        seen = self._reconnecting is not None and not self._reconnecting.done()
+        if seen or self._stopped:  # the loop and the beat both see that it broke
+            return
+        self._reconnecting = asyncio.current_task()
+        await self._end(self._loop_task, self._beat_task)
+        await super()._reconnect()
+
+    async def stop(self) -> None:
+        self._stopped = True
+        await self._end(self._reconnecting)
+        await self._end(self._loop_task, self._beat_task)
+
+    async def _end(self, *tasks: asyncio.Task[Any] | None) -> None:
+        running = [task for task in tasks if task is not None]
+        for task in running:
+            task.cancel()
+        await asyncio.gather(*running, return_exceptions=True)
+        if self._opened is not None:
+            await self._opened.close()
+            self._opened = None

@@ -168,7 +168,7 @@ class AdkOban:
                     f"another AdkOban named {self._name!r} runs in this process; give "
                     "this one a name of its own: AdkOban(name=...)"
                 )
-            oban = self._given_oban or Oban(
+            oban = self._given_oban or _oban.make(
                 pool=pool,
                 queues=self._queues,
                 prefix=self._prefix,
