@@ -46,6 +46,7 @@ class Fault:
 
     code: int
     retry_after: int | None = None
+    retry_info: str | None = None
 
 
 @dataclass(frozen=True)
@@ -147,6 +148,9 @@ class _Handler(BaseHTTPRequestHandler):
     def _fault(self, fault: Fault) -> None:
         status = STATUS[fault.code]
         error = {"code": fault.code, "status": status, "message": f"{status} (fake)"}
+        if fault.retry_info is not None:
+            kind = "type.googleapis.com/google.rpc.RetryInfo"
+            error["details"] = [{"@type": kind, "retryDelay": fault.retry_info}]
         self._json(fault.code, {"error": error}, retry_after=fault.retry_after)
 
     def _json(self, code: int, value: object, retry_after: int | None = None) -> None:

@@ -17,12 +17,16 @@ from ._invocation import Answer, Invocation
 from ._kind import Kind
 from ._meter import Meter
 from ._results import Outcome
+from ._retry_after import retry_after
 from ._services import Services
 from .agents import AgentRegistry, FoundAgent
 from .errors import UnknownAgentError
 from .jobs import agent_of
 
 logger = logging.getLogger(__name__)
+
+RETRY_AFTER = "adk_oban_retry_after"
+"""In a job's `extra`: the seconds that a model's service asked to wait."""
 
 
 class Refused(Exception):
@@ -138,6 +142,7 @@ class Attempt:
     async def _failed(self, error: Exception) -> None:
         message = f"{type(error).__name__}: {error}"
         self._emit_failure(type(error).__name__, str(error))
+        self._job.extra[RETRY_AFTER] = retry_after(error)
         if self._job.attempt >= self._job.max_attempts:
             await self._keep("discarded", message)
 

@@ -38,7 +38,7 @@ class Services:
         artifacts: ADK's artifact service.
         memory: ADK's memory service.
         credentials: ADK's credential service.
-        backoff: The user's own backoff; None for Oban's.
+        backoff: The user's own backoff; None for the default.
         tool_threads: How many threads there are for tools that block.
     """
 

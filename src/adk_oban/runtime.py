@@ -65,7 +65,8 @@ class AdkOban:
         memory_service: ADK's memory (default: none).
         credential_service: ADK's credentials (default: none).
         backoff: Says how many seconds a failed job waits, given the `oban.Job`
-            (default: Oban's, 15 seconds and more, growing exponentially).
+            (default: Oban's, 15 seconds and more, growing exponentially, and as long
+            as the model's service asks for, up to an hour).
         result_ttl: How long results are kept (default 7 days); Oban prunes the jobs
             themselves after a day.
         pool_size: How many connections there may be (default 10), beside the one

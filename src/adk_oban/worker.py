@@ -15,7 +15,7 @@ from psycopg import AsyncConnection
 
 from . import _oban
 from ._args import Message, encode_message, encode_run_config, new_session_id
-from ._attempt import Attempt
+from ._attempt import RETRY_AFTER, Attempt
 from ._kind import AGENT, Kind
 from ._options import Options
 from ._services import Services
@@ -165,14 +165,14 @@ class AgentWorker:
     def backoff(self, job: Job) -> int:
         """Return how many seconds a failed job waits; Oban calls this."""
         services: Services | None = _oban.services_of(job)
-        if services is None or services.backoff is None:
-            return _oban.default_backoff(job)
-        try:
-            return max(0, math.ceil(services.backoff(job)))
-        except Exception:
-            # Failing here would leave the job executing for ever.
-            logger.exception("job %s: its backoff failed, Oban's own is used", job.id)
-            return _oban.default_backoff(job)
+        if services is not None and services.backoff is not None:
+            try:
+                return max(0, math.ceil(services.backoff(job)))
+            except Exception:
+                # Failing here would leave the job executing for ever.
+                logger.exception("job %s: its backoff failed, Oban's is used", job.id)
+        asked = job.extra.get(RETRY_AFTER) or 0
+        return max(math.ceil(asked), _oban.default_backoff(job))
 
 
 def running(name: str) -> Services:

@@ -136,6 +136,29 @@ async def test_a_fault_fails_the_attempt_and_the_next_one_answers(
     assert len(server.requests) == 2
 
 
+@pytest.mark.parametrize(
+    ("fault", "seconds"),
+    [
+        (Fault(429, retry_after=90), 90),
+        (Fault(429, retry_info="91.5s"), 92),
+        (Fault(503, retry_after=90, retry_info="92s"), 92),
+        (Fault(429, retry_after=1_000_000), 3600),
+    ],
+    ids=str,
+)
+async def test_a_retry_waits_as_long_as_the_service_asks(
+    gemini, dsn, migrated, fault, seconds
+):
+    gemini(fault)
+    async with AdkOban(dsn, prefix=migrated, agents={"a": agent()}) as jobs:
+        job = await AgentWorker.enqueue("a", "u", "What now?")
+        assert await drain(jobs, with_scheduled=False) == {"retryable": 1}
+        again = await job.reload()
+
+    waits = (again.scheduled_at - again.attempted_at).total_seconds()
+    assert seconds <= waits <= seconds + 5
+
+
 async def test_a_connection_cut_in_the_middle_of_a_stream_is_no_answer(gemini, ask):
     gemini(Cut(), "Whole again.")
     streaming = {"streaming_mode": "sse"}
