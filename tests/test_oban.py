@@ -9,6 +9,7 @@ from importlib.metadata import version
 import pytest
 from oban import Job, Oban
 from oban.worker import resolve_worker, worker_name
+from psycopg import AsyncConnection
 from psycopg_pool import AsyncConnectionPool
 
 from adk_oban import AdkOban, AgentWorker, ScheduledJob, _oban
@@ -111,6 +112,14 @@ async def until(true: Callable[[], object]) -> None:
             await asyncio.sleep(0.01)
 
 
+async def cut(oban: Oban, conn: AsyncConnection) -> AsyncConnection:
+    """Let the server end the connection that listens."""
+    listening = oban._notifier._conn
+    pid = listening.info.backend_pid
+    await conn.execute("SELECT pg_terminate_backend(%s)", (pid,))
+    return listening
+
+
 async def test_stopped_while_it_reconnects_it_leaves_no_task_and_no_connection(
     dsn, conn, migrated
 ):
@@ -118,10 +127,7 @@ async def test_stopped_while_it_reconnects_it_leaves_no_task_and_no_connection(
     async with AsyncConnectionPool(dsn, min_size=1, open=False) as pool:
         oban = _oban.make(pool=pool, prefix=migrated, name="cut")
         async with oban:
-            broken = oban._notifier._conn
-            await conn.execute(
-                "SELECT pg_terminate_backend(%s)", (broken.info.backend_pid,)
-            )
+            broken = await cut(oban, conn)
             await until(lambda: oban._notifier._conn is None)
         assert broken.closed
     assert asyncio.all_tasks() == before
@@ -131,10 +137,7 @@ async def test_after_its_connection_broke_it_listens_on_one_other(dsn, conn, mig
     async with AsyncConnectionPool(dsn, min_size=1, open=False) as pool:
         oban = _oban.make(pool=pool, prefix=migrated, name="cut")
         async with oban:
-            broken = oban._notifier._conn
-            await conn.execute(
-                "SELECT pg_terminate_backend(%s)", (broken.info.backend_pid,)
-            )
+            broken = await cut(oban, conn)
             await until(lambda: oban._notifier._conn not in (None, broken))
             beats = [t for t in asyncio.all_tasks() if "beat" in t.get_name()]
             assert beats == [oban._notifier._beat_task]
