@@ -101,6 +101,16 @@ def test_nothing_is_left_of_a_temporary_server_after_sigkill():
     assert not answers(dsn)
 
 
+def test_a_server_whose_folder_was_deleted_ends_with_its_last_user(data):
+    with python("-c", USE, str(data)) as process:
+        dsn = process.line()
+        shutil.rmtree(data)
+        process.kill(signal.SIGKILL)
+
+    eventually(lambda: not socket_folder(dsn).exists())
+    assert not answers(dsn)
+
+
 def test_nothing_is_left_when_it_is_killed_while_it_makes_the_cluster(data):
     with python("-c", USE, env={"TMPDIR": str(data)}) as process:
         eventually(lambda: list(data.glob("adk-oban-*/run-*/pgdata/*")))

@@ -18,6 +18,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from typing import Any
 
 LOOK_EVERY = 0.1  # seconds
@@ -75,12 +76,24 @@ def _serve(server: "subprocess.Popen[bytes]", plan: "dict[str, Any]") -> None:
     """Return when the server has ended, by itself or after its last user."""
     while server.poll() is None:
         if not _has_users(plan["fifo"]):
-            with open(plan["lock"]) as lock:
-                fcntl.flock(lock, fcntl.LOCK_EX)
+            with _locked(plan["lock"]):
                 if not _has_users(plan["fifo"]):
                     _stop(server)
                     return
         time.sleep(LOOK_EVERY)
+
+
+@contextlib.contextmanager
+def _locked(path: str) -> "Iterator[None]":
+    """Keep others from coming meanwhile; none can where the folder was deleted."""
+    try:
+        lock = open(path)
+    except FileNotFoundError:
+        yield
+        return
+    with lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
 
 
 def _default_signals() -> None:
