@@ -46,7 +46,7 @@ def _of_headers(error: BaseException) -> float | None:
         pass
     try:
         return parsedate_to_datetime(said).timestamp() - time.time()
-    except ValueError:
+    except (OverflowError, ValueError):
         return None
 
 
