@@ -14,6 +14,8 @@ from adk_oban import AdkOban
 from adk_oban.cli import main
 from adk_oban.testing import drain
 
+EACH = ["oban", "adk_sessions", "results", "schedules"]
+
 
 @pytest.fixture
 def run(
@@ -23,8 +25,8 @@ def run(
     monkeypatch.chdir(tmp_path)
     env = {"ADK_OBAN_DSN": dsn, "ADK_OBAN_PREFIX": prefix}
 
-    def command(*arguments: str, code: int = 0, **more: str) -> str:
-        done = CliRunner(env={**env, **more}).invoke(main, arguments)
+    def command(*arguments: str, code: int = 0, stdin: str = "", **more: str) -> str:
+        done = CliRunner(env={**env, **more}).invoke(main, arguments, input=stdin)
         assert done.exit_code == code, done.output
         return done.stdout if code == 0 else done.stderr
 
@@ -47,6 +49,13 @@ def test_down_asks_first(run):
 
     run("migrate", "down", code=1)
     assert len(json.loads(run("migrate", "status", "--json"))) == 4
+
+
+def test_down_keeps_its_question_out_of_the_json(run):
+    up = json.loads(run("migrate", "up", "--json"))
+    assert [step["name"] for step in up] == EACH
+    down = json.loads(run("migrate", "down", "--json", stdin="y\n"))
+    assert [step["name"] for step in down] == EACH[::-1]
 
 
 def test_enqueue_takes_all_options(run):

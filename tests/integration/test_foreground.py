@@ -61,4 +61,8 @@ def test_postgres_runs_in_the_foreground_and_prints_its_dsn(data):
         with psycopg.connect(server.line()) as conn:
             assert conn.execute("SELECT 1").fetchone() == (1,)
         assert server.kill(signal.SIGINT) == 0
+    with python("-m", "adk_oban", "postgres", "--json", "--data", str(data)) as server:
+        with psycopg.connect(json.loads(server.line())["dsn"]) as conn:
+            assert conn.execute("SELECT 1").fetchone() == (1,)
+        assert server.kill(signal.SIGTERM) == 0
     eventually(lambda: not (data / "users").exists())

@@ -41,6 +41,7 @@ async def migrate_down(
             click.confirm(
                 f"Drop tables of schema {schema_name!r} with all their data?",
                 abort=True,
+                err=True,
             )
         gone = await schema.rollback(conn, prefix=schema_name, to=to)
     _show.steps("took back", gone, as_json=as_json)

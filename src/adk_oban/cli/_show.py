@@ -36,11 +36,8 @@ def steps(done: str, migrations: Sequence[Migration], *, as_json: bool) -> None:
 
 
 def dsn(dsn: str, *, as_json: bool) -> None:
-    """Show where a server is."""
-    if as_json:
-        _json({"dsn": dsn})
-        return
-    click.echo(dsn)
+    """Show where a server is, in one line, since it goes on running."""
+    click.echo(json.dumps({"dsn": dsn}) if as_json else dsn)
 
 
 def job(job: AgentJob, *, as_json: bool) -> None:
