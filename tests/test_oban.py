@@ -124,23 +124,21 @@ async def test_stopped_while_it_reconnects_it_leaves_no_task_and_no_connection(
     dsn, conn, migrated
 ):
     before = asyncio.all_tasks()
-    async with AsyncConnectionPool(dsn, min_size=1, open=False) as pool:
-        oban = _oban.make(pool=pool, prefix=migrated, name="cut")
-        async with oban:
-            broken = await cut(oban, conn)
-            await until(lambda: oban._notifier._conn is None)
-        assert broken.closed
+    async with AdkOban(dsn, prefix=migrated) as jobs:
+        notifier = jobs.oban._notifier
+        broken = await cut(jobs.oban, conn)
+        await until(lambda: notifier._conn is None)
+    assert broken.closed
     assert asyncio.all_tasks() == before
 
 
 async def test_after_its_connection_broke_it_listens_on_one_other(dsn, conn, migrated):
-    async with AsyncConnectionPool(dsn, min_size=1, open=False) as pool:
-        oban = _oban.make(pool=pool, prefix=migrated, name="cut")
-        async with oban:
-            broken = await cut(oban, conn)
-            await until(lambda: oban._notifier._conn not in (None, broken))
-            beats = [t for t in asyncio.all_tasks() if "beat" in t.get_name()]
-            assert beats == [oban._notifier._beat_task]
+    async with AdkOban(dsn, prefix=migrated) as jobs:
+        notifier = jobs.oban._notifier
+        broken = await cut(jobs.oban, conn)
+        await until(lambda: notifier._conn not in (None, broken))
+        beats = [t for t in asyncio.all_tasks() if "beat" in t.get_name()]
+        assert beats == [notifier._beat_task]
 
 
 async def test_default_backoff_is_obans():

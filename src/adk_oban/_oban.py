@@ -47,7 +47,10 @@ def names_of(worker: type) -> list[str]:
 
 
 def make(**options: Any) -> Oban:
-    """Make an Oban that leaves nothing behind when its server was away."""
+    """Make an Oban that leaves nothing behind when its server was away.
+
+    Relies on the extension `notifier.build`, which holds for the whole process.
+    """
     _extend("notifier.build", build_notifier, _build_notifier)
     return Oban(**options)
 
@@ -201,8 +204,13 @@ def _build_notifier(spec: dict[str, Any], query: Query) -> Notifier:
 
 
 class _Notifier(PostgresNotifier):
-    # Oban's own forgets its connection when that breaks, without closing it, and the
-    # task that beats on it; stopped before it has another, it does not stop at all.
+    """Oban's notifier, which also cleans up after a connection that broke.
+
+    Oban's own forgets such a connection unclosed, and keeps the task that beats on it;
+    stopped before it has another, it does not stop at all.
+
+    Relies on `_connect`, `_reconnect`, `_conn`, `_loop_task` and `_beat_task`.
+    """
 
     _stopped = False
     _opened: AsyncConnection | None = None
