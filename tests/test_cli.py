@@ -9,12 +9,15 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
+from google.adk.agents import LlmAgent
+from google.adk.models.llm_request import LlmRequest
+from google.genai import types
 
-from adk_oban import AdkOban
+from adk_oban import AdkOban, AgentWorker, once
 from adk_oban.cli import main
-from adk_oban.testing import drain
+from adk_oban.testing import ScriptedModel, call, drain
 
-EACH = ["oban", "adk_sessions", "results", "schedules"]
+EACH = ["oban", "adk_sessions", "results", "schedules", "steps", "producers"]
 
 
 @pytest.fixture
@@ -39,8 +42,8 @@ def test_migrate_goes_up_and_down_and_tells_its_status(run):
     assert run("migrate", "up") == "nothing to do\n"
     assert json.loads(run("migrate", "up", "--json")) == []
     status = json.loads(run("migrate", "status", "--json"))
-    assert [row["version"] for row in status] == [1, 2, 3, 4]
-    assert "took back 4 schedules" in run("migrate", "down", "--yes")
+    assert [row["version"] for row in status] == [1, 2, 3, 4, 5, 6]
+    assert "took back 6 producers, 5 steps" in run("migrate", "down", "--yes")
     assert json.loads(run("migrate", "status", "--json")) == []
 
 
@@ -48,7 +51,7 @@ def test_down_asks_first(run):
     run("migrate", "up")
 
     run("migrate", "down", code=1)
-    assert len(json.loads(run("migrate", "status", "--json"))) == 4
+    assert len(json.loads(run("migrate", "status", "--json"))) == len(EACH)
 
 
 def test_down_keeps_its_question_out_of_the_json(run):
@@ -182,3 +185,46 @@ def test_without_a_dsn_an_embedded_server_is_used_and_named(data):
 async def run_all(dsn: str, prefix: str) -> None:
     async with AdkOban(dsn, prefix=prefix, agents=["sample_agents"]) as jobs:
         await drain(jobs)
+
+
+def test_decide_lists_what_is_open_and_takes_a_word(run, letters):
+    run("migrate", "up")
+    job_id = letters("fail")
+
+    (open_,) = json.loads(run("decide", job_id, "--json"))
+    assert (open_["tool"], open_["error"]) == ("send", "OSError: no answer")
+    assert "not valid JSON" in run("decide", job_id, "--result", "{", code=1)
+    assert "job 99" in run("decide", "99", "--again", code=1)
+    run("decide", job_id, "--result", '"sent"')
+    assert "has 0 undecided steps" in run("decide", job_id, "--again", code=1)
+    letters("drain")
+    assert json.loads(run("show", job_id, "--json"))["result"]["text"] == "It is sent."
+
+
+@pytest.fixture
+def letters(dsn: str, prefix: str) -> Callable[[str], str]:
+    """Runs jobs of an agent whose tool sends once, and does not know whether it did."""
+
+    @once
+    def send() -> str:
+        """Send it."""
+        raise OSError("no answer")
+
+    model = ScriptedModel(replies=_send_or_say)
+    agent = LlmAgent(name="clerk", model=model, tools=[send])
+
+    async def work(what: str) -> str:
+        agents = {"clerk": agent}
+        async with AdkOban(dsn, prefix=prefix, agents=agents) as jobs:
+            if what == "drain":
+                return str(await drain(jobs))
+            job = await AgentWorker.enqueue("clerk", "u", "hi")
+            assert await drain(jobs) == {"scheduled": 1}
+            return str(job.id)
+
+    return lambda what: asyncio.run(work(what))
+
+
+def _send_or_say(request: LlmRequest) -> str | types.Part:
+    said = request.contents[-1].parts[-1].function_response
+    return call("send") if said is None else f"It is {said.response['result']}."

@@ -58,12 +58,14 @@ async def run(source: str, name: str, known: dict[str, Any]) -> None:
 
 
 async def start_jobs(stack: AsyncExitStack, known: dict[str, Any]) -> None:
-    """Give what readers have by then: a worker that runs, and a job."""
+    """Give what readers have by then: a worker that runs, and a job that it did."""
     jobs = AdkOban(
         known["dsn"], queues={"agents": 5}, agents={"helper": known["helper_agent"]}
     )
     known["jobs"] = await stack.enter_async_context(jobs)
     known["job"] = await AgentWorker.enqueue("helper", "u", "hi")
+    # Left waiting, it would be among the jobs of the next block.
+    await known["job"].result(timeout=20)
 
 
 @pytest.mark.parametrize("page", [*PAGES, *OTHERS], ids=relative)
@@ -101,7 +103,7 @@ def commands(group: click.Group, path: str) -> list[tuple[str, set[str]]]:
             found += commands(command, f"{path}{name} ")
         else:
             options = [p for p in command.params if isinstance(p, click.Option)]
-            names = {max(option.opts, key=len) for option in options}
+            names = {max(o.opts, key=len) for o in options if not o.hidden}
             found.append((f"{path}{name}", names))
     return found
 

@@ -7,12 +7,13 @@ from collections.abc import Callable
 from importlib.metadata import version
 
 import pytest
-from oban import Job, Oban
+from oban import Job, Oban, worker
+from oban._producer import Producer
 from oban.worker import resolve_worker, worker_name
 from psycopg import AsyncConnection
 from psycopg_pool import AsyncConnectionPool
 
-from adk_oban import AdkOban, AgentWorker, ScheduledJob, _oban
+from adk_oban import AdkOban, AgentWorker, ScheduledJob, _oban, _oban_producers
 
 
 @pytest.fixture
@@ -56,8 +57,6 @@ async def test_slots_are_the_sum_of_the_queues_limits(dsn, migrated):
 
 
 async def test_services_travel_with_each_fetched_job(client):
-    from oban._producer import Producer
-
     await AgentWorker.enqueue("helper", "u", "hi")
     inner = client.oban
     producer = Producer(
@@ -171,3 +170,84 @@ def test_rows_become_jobs():
 
 def test_a_second_adk_oban_may_have_another_name(client):
     assert AdkOban("postgresql://x", name="other")
+
+
+async def test_what_an_oban_runs_can_be_asked(dsn, migrated):
+    async with AsyncConnectionPool(dsn, open=False) as pool:
+        made = Oban(
+            pool=pool,
+            prefix=migrated,
+            name="asked",
+            node="here",
+            queues={"a": 3, "b": 4},
+            shutdown_grace_period=7,
+        )
+        uuids = {queue.uuid for queue in made.check_all_queues()}
+        assert set(_oban_producers.uuids_of(made)) == uuids
+        assert _oban_producers.node_of(made) == "here"
+        assert _oban_producers.grace_of(made) == 7
+        assert _oban_producers.running(made) == {}
+        assert _oban_producers.unacknowledged(made) == []
+        _oban_producers.wake(made)
+        assert all(p._notified.is_set() for p in made._producers.values())
+        _oban_producers.end_grace(made)
+        assert {p._shutdown_grace_period for p in made._producers.values()} == {0}
+
+
+async def test_running_jobs_can_be_asked(serve, helper):
+    begun, release = asyncio.Event(), asyncio.Event()
+
+    @worker(queue="agents")
+    class Asked:
+        async def process(self, job):
+            begun.set()
+            await release.wait()
+
+    async with serve(agents={"helper": helper}) as jobs:
+        job = await Asked.enqueue({})
+        await asyncio.wait_for(begun.wait(), 10)
+        (running,) = _oban_producers.running(jobs.oban).values()
+        assert running.id == job.id
+        assert _oban_producers.running(jobs.oban, workers={"other"}) == {}
+        release.set()
+
+
+async def test_what_has_ended_can_be_asked_and_acknowledged(client):
+    oban = client.oban
+    producer = Producer(
+        query=oban._query,
+        notifier=oban._notifier,
+        name="Oban",
+        node="n",
+        queue="agents",
+    )
+    oban._producers["agents"] = producer
+    await AgentWorker.enqueue("helper", "u", "hi", max_attempts=1)
+    (job,) = await producer._get_jobs()
+    job.worker = "no.such.Worker"
+    await producer._execute(job)
+
+    assert _oban_producers.unacknowledged(oban) == [job.id]
+    await _oban_producers.acknowledge(oban)
+    assert _oban_producers.unacknowledged(oban) == []
+    assert (await client.get_job(job.id)).state == "discarded"
+
+
+async def test_an_oban_whose_start_is_cancelled_leaves_nothing(dsn, migrated):
+    async with AsyncConnectionPool(dsn, min_size=1, open=False) as pool:
+        before = asyncio.all_tasks()
+        made = _oban.make(pool=pool, prefix=migrated, name="half", queues={"a": 1})
+        waiting = asyncio.Event()
+
+        async def wait() -> None:
+            waiting.set()
+            await asyncio.Event().wait()
+
+        made._scheduler.start = wait
+        starting = asyncio.create_task(_oban.started(made).__aenter__())
+        await asyncio.wait_for(waiting.wait(), 10)
+        await until(lambda: made._notifier._conn)
+        starting.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await starting
+        assert asyncio.all_tasks() == before

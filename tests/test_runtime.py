@@ -299,11 +299,15 @@ async def test_results_are_pruned_after_their_time(client, conn, migrated):
 
     job = await AgentWorker.enqueue("helper", "u", "hi")
     await drain(client)
-    results = Results(client._services.pool, migrated)
+    steps, results = client._services.steps, Results(client._services.pool, migrated)
+    week, none = timedelta(days=7), timedelta(0)
 
-    assert await Sweeper(results, timedelta(days=7)).run_once() is None
+    assert await Sweeper(results, steps, week, week).run_once() is None
+    assert len(await steps.of_job(job.id)) == 1
+    await Sweeper(results, steps, week, none).run_once()
+    assert await steps.of_job(job.id) == []
     assert await client.get_result(job.id) is not None
-    await Sweeper(results, timedelta(0)).run_once()
+    await Sweeper(results, steps, none, none).run_once()
     assert await client.get_result(job.id) is None
 
 

@@ -13,6 +13,8 @@ from sqlalchemy import create_engine, text
 from adk_oban import schema
 from adk_oban.errors import NotMigratedError, SchemaVersionError
 
+VERSIONS = [migration.version for migration in schema.MIGRATIONS]
+
 
 async def tables(conn: AsyncConnection, prefix: str) -> set[str]:
     rows = await conn.execute(
@@ -25,7 +27,7 @@ async def tables(conn: AsyncConnection, prefix: str) -> set[str]:
 async def test_migrate_makes_obans_tables_adks_and_ours(conn, prefix):
     applied = await schema.migrate(conn, prefix=prefix)
 
-    assert [m.version for m in applied] == [1, 2, 3, 4]
+    assert [m.version for m in applied] == VERSIONS
     assert await tables(conn, prefix) == {
         "oban_jobs",
         "oban_leaders",
@@ -37,7 +39,9 @@ async def test_migrate_makes_obans_tables_adks_and_ours(conn, prefix):
         "adk_internal_metadata",
         "adk_oban_migrations",
         "adk_oban_results",
+        "adk_oban_producers",
         "adk_oban_schedules",
+        "adk_oban_steps",
     }
     await schema.check(conn, prefix=prefix)
 
@@ -53,13 +57,13 @@ async def test_ten_nodes_may_migrate_at_once(dsn, prefix):
 
     applied = await asyncio.gather(*(node() for _ in range(10)))
 
-    assert sorted(applied) == [0] * 9 + [4]
+    assert sorted(applied) == [0] * 9 + [len(VERSIONS)]
 
 
 async def test_rollback_drops_everything_that_migrate_made(conn, migrated):
     gone = await schema.rollback(conn, prefix=migrated)
 
-    assert [m.version for m in gone] == [4, 3, 2, 1]
+    assert [m.version for m in gone] == VERSIONS[::-1]
     assert await tables(conn, migrated) == set()
     assert await schema.status(conn, prefix=migrated) == []
 
@@ -69,7 +73,7 @@ async def test_rollback_to_a_version_keeps_what_is_below_it(conn, migrated):
 
     assert {"oban_jobs", "sessions"} <= await tables(conn, migrated)
     assert "adk_oban_results" not in await tables(conn, migrated)
-    assert len(await schema.migrate(conn, prefix=migrated)) == 2
+    assert len(await schema.migrate(conn, prefix=migrated)) == len(VERSIONS) - 2
 
 
 async def test_tables_that_were_there_before_survive_a_rollback(conn, prefix):
@@ -146,7 +150,7 @@ def test_alembic_runs_the_same_migrations(server, prefix):
         count = connection.execute(
             text(f"SELECT count(*) FROM {prefix}.adk_oban_migrations")
         )
-        assert count.scalar() == 4
+        assert count.scalar() == len(VERSIONS)
         op.execute(schema.downgrade_sql(prefix))
     engine.dispose()
 

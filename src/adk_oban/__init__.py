@@ -1,5 +1,7 @@
 """Google ADK agents as durable background jobs on PostgreSQL, powered by Oban."""
 
+from ._clock import now
+from .effects import idempotency_key, once, transactional
 from .errors import AdkObanError
 from .jobs import AgentJob, AgentResult
 from .runtime import AdkOban
@@ -16,4 +18,8 @@ __all__ = [
     "PostgresSessionService",
     "Schedule",
     "ScheduledJob",
+    "idempotency_key",
+    "now",
+    "once",
+    "transactional",
 ]

@@ -6,6 +6,7 @@ The keys are the origin's, so that a row written by another program runs here.
 from __future__ import annotations
 
 import json
+import math
 import reprlib
 import secrets
 from collections.abc import Mapping
@@ -31,8 +32,17 @@ KEYS = frozenset(
         "session_id",
         "app_name",
         "runner_opts",
+        "ordering",
+        "on_cancel",
+        "timeout",
     }
 )
+
+ORDERINGS = ("session", "none")
+"""Whether a job waits for the earlier ones of its session."""
+
+ON_CANCEL = ("discard", "keep")
+"""What becomes of what a job has done when it is cancelled."""
 
 type Message = str | types.Content | Mapping[str, Any]
 
@@ -50,6 +60,11 @@ class AgentArgs:
         app_name: ADK's app name; None leaves it to the agent.
         session_id: ADK's session id; None makes a new one.
         runner_opts: Fields of ADK's `RunConfig`.
+        ordering: `"session"`: after the earlier jobs of its session; `"none"`: at once.
+            None leaves it to the default, `"session"`.
+        on_cancel: `"discard"`: a cancelled job leaves no trace in its session;
+            `"keep"`: what it has done so far. None: `"discard"`.
+        timeout: How many seconds an attempt may take; None: as many as it takes.
     """
 
     user_id: str
@@ -59,6 +74,9 @@ class AgentArgs:
     app_name: str | None = None
     session_id: str | None = None
     runner_opts: dict[str, Any] = field(default_factory=dict)
+    ordering: str | None = None
+    on_cancel: str | None = None
+    timeout: float | None = None
 
     @classmethod
     def parse(cls, args: Mapping[str, Any], *, also: frozenset[str] = KEYS) -> Self:
@@ -96,6 +114,9 @@ class AgentArgs:
             app_name=_optional_id("app_name", args.get("app_name")),
             session_id=_optional_id("session_id", args.get("session_id")),
             runner_opts=encode_run_config(args.get("runner_opts")),
+            ordering=_choice("ordering", args.get("ordering"), ORDERINGS),
+            on_cancel=_choice("on_cancel", args.get("on_cancel"), ON_CANCEL),
+            timeout=_seconds("timeout", args.get("timeout")),
         )
 
     def to_json(self) -> dict[str, Any]:
@@ -255,3 +276,23 @@ def _optional_id(
     name: str, value: object, *, limit: int | None = MAX_ID_LENGTH
 ) -> str | None:
     return None if value is None else _id(name, value, limit=limit)
+
+
+def _choice(name: str, value: object, choices: tuple[str, ...]) -> str | None:
+    if value is None:
+        return None
+    if not isinstance(value, str):
+        raise TypeError(f"{name} must be one of {choices!r}, got {show(value)}")
+    if value not in choices:
+        raise ValueError(f"{name} must be one of {choices!r}, got {show(value)}")
+    return value
+
+
+def _seconds(name: str, value: object) -> float | None:
+    if value is None:
+        return None
+    if not isinstance(value, int | float) or isinstance(value, bool):
+        raise TypeError(f"{name} must be seconds, got {show(value)}")
+    if not math.isfinite(value) or value <= 0:
+        raise ValueError(f"{name} must be more than 0 seconds, got {show(value)}")
+    return value

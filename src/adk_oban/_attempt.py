@@ -2,35 +2,42 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
-import time
-from datetime import UTC, datetime
+from collections.abc import Coroutine
 from typing import Any
 
-from oban import Cancel, Job
-from oban.telemetry import execute as emit
+from google.adk.agents.invocation_context import LlmCallsLimitExceededError
+from google.adk.errors._stale_session_error import StaleSessionError
+from oban import Cancel, Job, Snooze
 
 from . import _oban
 from ._args import AgentArgs
+from ._clock import Clock, naive_utc, real_now
 from ._codec import storable
-from ._invocation import Answer, Invocation
+from ._invocation import Answer, Invocation, close_agent
+from ._journal import Journal
 from ._kind import Kind
-from ._meter import Meter
-from ._results import Outcome
+from ._oban_queries import DONE
+from ._order import NET, WAITS
+from ._report import Report
 from ._retry_after import retry_after
 from ._services import Services
+from ._steps import Owner
+from ._turn import Ask, Landing, Turn
+from ._verdict import NotOwner, RefusedError, Undecided
 from .agents import AgentRegistry, FoundAgent
-from .errors import UnknownAgentError
-from .jobs import agent_of
+from .errors import SchemaVersionError, UnknownAgentError
 
 logger = logging.getLogger(__name__)
 
 RETRY_AFTER = "adk_oban_retry_after"
 """In a job's `extra`: the seconds that a model's service asked to wait."""
 
-
-class Refused(Exception):
-    """The job can never run as it is; another attempt would be in vain."""
+# How often an attempt runs again since its session was written meanwhile.
+_MOVES = 10
+# A job that waits for a person waits as long as it takes: ten years.
+_FOREVER = 10 * 365 * 86_400
 
 
 class Attempt:
@@ -46,44 +53,115 @@ class Attempt:
         self._job = job
         self._kind = kind
         self._services = services
-        self._meter = Meter()
-        # A row may hold anything, and is told about all the same.
-        self._raw = job.args if isinstance(job.args, dict) else {}
-        self._app_name = str(self._raw.get("app_name") or kind.app_name)
-        # A row that names no session gets one that all its attempts share.
-        own = f"{kind.session}-{job.id}"
-        self._session_id = str(self._raw.get("session_id") or own)
-        self._user_id = str(self._raw.get("user_id") or kind.user_id or "")
-        self._started_at = datetime.now(UTC)
-        self._clock = time.monotonic()
+        self._report = Report(job, kind, services.results)
+        self._owner = _owner(job)
+        self._journal: Journal | None = None
 
-    async def run(self) -> Cancel | None:
-        """Run it: returns when the job completed, or with why it is not to be retried.
+    async def run(self) -> Cancel | Snooze | None:
+        """Run it: returns when the job completed or waits, or with why it ends.
 
         Raises:
             Exception: Whatever the agent raised; Oban retries or discards the job.
         """
-        emit(self._kind.start, {**self._fields(), "system_time": time.time()})
+        self._report.started()
         try:
             args = self._args()
             found = await self._agent(args)
-            answer = await self._answer(args, found)
-        except Refused as refused:
+            try:
+                return await self._in_time(args, self._drive(args, found))
+            finally:
+                if found.fresh:
+                    await close_agent(found.agent, self._services)
+        except RefusedError as refused:
             return await self._cancelled(str(refused))
+        except Undecided as undecided:
+            logger.warning("job %s waits for a person: %s", self._job.id, undecided)
+            return Snooze(_FOREVER, {WAITS: "decision"})
+        except SchemaVersionError as error:
+            # A worker of the other version can go on with it.
+            logger.error("job %s waits for another worker: %s", self._job.id, error)
+            self._report.failed(type(error).__name__, str(error))
+            return Snooze(NET, {WAITS: "worker"})
+        except NotOwner:
+            # Oban's acknowledgement is fenced as well, so that nothing comes of it.
+            logger.warning("job %s runs elsewhere by now: leaving it", self._job.id)
+            return None
+        except asyncio.CancelledError as error:
+            task = asyncio.current_task()
+            if task is None or task.cancelling():
+                raise
+            # Nobody has asked for it: it leaked out of the agent's own code.
+            leaked = RuntimeError("the agent was cancelled from inside")
+            await self._failed(leaked)
+            raise leaked from error
         except Exception as error:
+            if await self._is_undecided():
+                # The body of a tool that runs once was cut off in the middle.
+                self._report.failed(type(error).__name__, str(error))
+                return Snooze(_FOREVER, {WAITS: "decision"})
+            if _is_limit(error):
+                # What is recorded counts on each attempt, so all of them end here.
+                return await self._cancelled(f"{error}: see runner_opts.max_llm_calls")
             await self._failed(error)
             raise
-        abort = _oban.cancellation_of(self._job)
-        if abort is not None and abort.is_set():
-            return await self._cancelled("cancelled while it ran")
-        await self._completed(answer)
-        return None
+
+    async def _is_undecided(self) -> bool:
+        if self._journal is None or not self._journal.begun:
+            return False
+        steps = await self._services.steps.of_job(self._owner.job_id)
+        return any(step.state != "done" for step in steps)
+
+    async def _in_time[T](self, args: AgentArgs, work: Coroutine[Any, Any, T]) -> T:
+        seconds = args.timeout or self._services.job_timeout
+        try:
+            async with asyncio.timeout(seconds) as deadline:
+                return await work
+        except TimeoutError as error:
+            if not deadline.expired():
+                raise
+            raise TimeoutError(
+                f"the attempt has not ended within {seconds:g} s (timeout=...); what "
+                "it recorded is kept for the next one"
+            ) from error
+
+    async def _drive(
+        self, args: AgentArgs, found: FoundAgent
+    ) -> Cancel | Snooze | None:
+        """Read the session, run the agent, commit the turn; again if it has moved."""
+        self._settle_app_name(args, found)
+        ask = Ask(
+            job_id=self._owner.job_id,
+            app_name=self._report.app_name,
+            user_id=self._report.user_id,
+            session_id=self._report.session_id,
+            ordered=args.ordering != "none",
+            config=args.run_config().get_session_config,
+        )
+        for _ in range(_MOVES):
+            turn = await self._services.turns.begin(ask)
+            if turn is None:
+                raise NotOwner
+            if turn.completed:
+                return None
+            if turn.waits:
+                return Snooze(NET, {WAITS: "order"})
+            answer = await self._answer(args, found, turn)
+            abort = _oban.cancellation_of(self._job)
+            if abort is not None and abort.is_set():
+                return await self._stopped(args, turn, answer)
+            if await self._landed(turn, answer):
+                return None
+        raise StaleSessionError(
+            f"session {self._report.session_id!r} was written by somebody else during "
+            f"each of {_MOVES} runs of the agent; what they recorded is kept for the "
+            "next attempt"
+        )
 
     def _args(self) -> AgentArgs:
         try:
             return self._kind.parse(self._job.args)
         except (TypeError, ValueError) as error:
-            raise Refused(str(error)) from error
+            raise RefusedError(str(error)) from error
 
     async def _agent(self, args: AgentArgs) -> FoundAgent:
         registry = self._services.agents or AgentRegistry([])
@@ -91,111 +169,135 @@ class Attempt:
             try:
                 return await registry.find(args.agent_module)
             except UnknownAgentError as error:
-                raise Refused(str(error)) from error
+                raise RefusedError(str(error)) from error
         try:
             return registry.build(args.agent_config or {})
         except ValueError as error:
-            raise Refused(str(error)) from error
+            raise RefusedError(str(error)) from error
 
-    async def _answer(self, args: AgentArgs, found: FoundAgent) -> Answer:
+    def _settle_app_name(self, args: AgentArgs, found: FoundAgent) -> None:
         if args.app_name is None and self._services.agents is not None:
             name = self._services.agents.app_name_of(args.agent_module, found.agent)
-            self._app_name = name or self._app_name
+            self._report.app_name = name or self._report.app_name
+
+    async def _answer(self, args: AgentArgs, found: FoundAgent, turn: Turn) -> Answer:
         invocation = Invocation(
             agent=found.agent,
-            app_name=self._app_name,
-            user_id=self._user_id,
-            session_id=self._session_id,
+            app_name=self._report.app_name,
+            user_id=self._report.user_id,
+            session_id=self._report.session_id,
             message=args.content(),
             run_config=args.run_config(),
         )
-        abort = _oban.cancellation_of(self._job)
-        try:
-            return await invocation.run(self._services, self._meter, abort)
-        finally:
-            if found.fresh:
-                await invocation.runner(self._services, Meter()).close()
-
-    async def _completed(self, answer: Answer) -> None:
-        final = answer.final
-        outcome = Outcome(
-            **self._outcome("completed"),
-            invocation_id=answer.events[0].invocation_id if answer.events else None,
-            text=storable(answer.text),
-            output=answer.output,
-            session_state=answer.state,
-            event_count=len(answer.events),
-            error_code=answer.error_code,
-            error=final.error_message if final else None,
+        began_at = turn.steps[0].began_at if turn.steps else real_now()
+        inserted_at = naive_utc(self._job.inserted_at or real_now()).isoformat()
+        # A part that was kept has its ids already.
+        run = f"{self._job.id}:{inserted_at}:{turn.cancelled_at}"
+        seed = f"{self._services.prefix}:{run}"
+        clock = Clock(began_at, seed)
+        journal = Journal(
+            self._owner,
+            self._services.steps,
+            turn.steps,
+            clock,
+            tool_timeout=self._services.tool_timeout,
+            written=self._journal.written if self._journal else (),
         )
-        await self._services.results.save(outcome)
-        done = {
-            "duration": self._duration(),
-            "event_count": len(answer.events),
-            "events": list(answer.events),
-            "text": answer.text,
-            "error_code": outcome.error_code,
-            "result": answer.text,
-        }
-        emit(self._kind.complete, {**self._fields(), **self._cost(), **done})
+        self._journal = journal
+        self._report.tally = journal.tally
+        abort = _oban.cancellation_of(self._job)
+        with clock.running(), journal.running():
+            try:
+                answer = await invocation.run(turn, self._services, abort)
+            except asyncio.CancelledError:
+                raise
+            except BaseException as error:
+                if isinstance(error, Exception):
+                    await journal.forget_what_led_to(error)
+                if journal.verdict is not None:  # agents in parallel raise groups
+                    raise journal.verdict from None
+                raise
+        if journal.verdict is not None:  # and the agent's code made an answer of it
+            raise journal.verdict
+        if abort is None or not abort.is_set():
+            await self._check(answer, journal)
+        return answer
+
+    async def _check(self, answer: Answer, journal: Journal) -> None:
+        """Refuse an end that is none, or that is to be tried again."""
+        if not answer.is_outcome:
+            raise RuntimeError(
+                f"agent {self._report.agent!r} stopped without an answer: its last "
+                f"event is {_shown(answer)}"
+            )
+        code = answer.error_code
+        again = self._job.attempt < self._job.max_attempts
+        if code in self._services.retry_error_codes and again:
+            await journal.forget_last_answer()
+            message = answer.final.error_message if answer.final else None
+            raise RuntimeError(f"the model ended with {code}: {message or 'no reason'}")
+
+    async def _landed(self, turn: Turn, answer: Answer) -> bool:
+        """Commit the turn and complete the job; return False if the session moved.
+
+        Raises:
+            NotOwner: The job is somebody else's; nothing was written.
+        """
+        outcome = self._report.outcome(answer)
+        landed = await self._services.turns.land(Landing(self._owner, turn, outcome))
+        match landed.status:
+            case "moved":
+                return False
+            case "lost":
+                raise NotOwner
+        self._job.extra[DONE] = True
+        self._report.completed(answer)
+        if landed.has_next:
+            await self._services.order.settle([self._owner.job_id])
+        return True
+
+    async def _stopped(self, args: AgentArgs, turn: Turn, answer: Answer) -> Cancel:
+        """End a job that was cancelled while it ran; keep its part if it says so."""
+        reason = "cancelled while it ran"
+        if args.on_cancel == "keep":
+            outcome = self._report.end("cancelled", reason)
+            landing = Landing(self._owner, turn, outcome, completes=False)
+            landed = await self._services.turns.land(landing)
+            if landed.status == "committed":
+                self._job.extra[DONE] = True
+                self._report.failed("Cancelled", reason)
+                await self._services.order.settle([self._owner.job_id])
+                return Cancel(reason)
+            logger.warning("job %s: %s, its part is not kept", self._job.id, landed)
+        return await self._cancelled(reason)
 
     async def _failed(self, error: Exception) -> None:
-        message = f"{type(error).__name__}: {error}"
-        self._emit_failure(type(error).__name__, str(error))
+        self._report.failed(type(error).__name__, str(error))
         self._job.extra[RETRY_AFTER] = retry_after(error)
         if self._job.attempt >= self._job.max_attempts:
-            await self._keep("discarded", message)
+            await self._report.keep("discarded", f"{type(error).__name__}: {error}")
 
     async def _cancelled(self, reason: str) -> Cancel:
-        self._emit_failure("Cancelled", reason)
-        await self._keep("cancelled", reason)
+        self._report.failed("Cancelled", reason)
+        await self._report.keep("cancelled", reason)
         return Cancel(storable(reason))
 
-    async def _keep(self, state: str, message: str) -> None:
-        outcome = Outcome(**self._outcome(state), error=storable(message))
-        try:
-            await self._services.results.save(outcome)
-        except Exception:
-            # What the job ended with stands in its own row too.
-            logger.exception("job %s: its end could not be recorded", self._job.id)
 
-    def _outcome(self, state: str) -> dict[str, Any]:
-        return {
-            "job_id": self._job.id,
-            "state": state,
-            "attempt": self._job.attempt,
-            "agent": storable(agent_of(self._raw)),
-            "app_name": storable(self._app_name),
-            "user_id": storable(self._user_id),
-            "session_id": storable(self._session_id),
-            "started_at": self._started_at,
-            **self._cost(),
-        }
+def _owner(job: Job) -> Owner:
+    attempted_at = naive_utc(job.attempted_at or real_now())
+    return Owner(job.id or 0, attempted_at, job.attempt)
 
-    def _emit_failure(self, error_type: str, message: str) -> None:
-        failure = {
-            "duration": self._duration(),
-            "error_type": error_type,
-            "error_message": message,
-            "result": message,
-        }
-        emit(self._kind.exception, {**self._fields(), **self._cost(), **failure})
 
-    def _fields(self) -> dict[str, Any]:
-        return {
-            "job_id": self._job.id,
-            "args": self._job.args,
-            "agent": agent_of(self._raw),
-            "queue": self._job.queue,
-            "attempt": self._job.attempt,
-            "max_attempts": self._job.max_attempts,
-        }
+def _is_limit(error: BaseException) -> bool:
+    if isinstance(error, BaseExceptionGroup):
+        return any(_is_limit(each) for each in error.exceptions)
+    return isinstance(error, LlmCallsLimitExceededError)
 
-    def _cost(self) -> dict[str, Any]:
-        return {
-            "model_calls": self._meter.model_calls,
-            "usage": dict(self._meter.usage),
-        }
 
-    def _duration(self) -> float:
-        return round((time.monotonic() - self._clock) * 1000, 2)
+def _shown(answer: Answer) -> str:
+    if not answer.events:
+        return "missing, there was none at all"
+    last = answer.events[-1]
+    calls = [call.name for call in last.get_function_calls()]
+    results = [response.name for response in last.get_function_responses()]
+    return f"a call of {calls}" if calls else f"the result of {results}"

@@ -18,7 +18,12 @@ from google.adk.sessions._session_util import (
     extract_json_safe_state_delta,
     extract_state_delta,
 )
-from pydantic_core import PydanticSerializationError, from_json, to_json
+from pydantic_core import (
+    PydanticSerializationError,
+    from_json,
+    to_json,
+    to_jsonable_python,
+)
 
 # An escape of its own: an even number of backslashes before it are text.
 _NUL = re.compile(r"(?<!\\)((?:\\\\)*)\\u0000")
@@ -28,8 +33,8 @@ def encode_event(event: Event) -> str:
     """Return an event as the JSON text that ADK's own services store."""
     try:
         text = event.model_dump_json(exclude_none=True)
-    except PydanticSerializationError:  # a lone surrogate, most often
-        return encode(event.model_dump(mode="json", exclude_none=True))
+    except (PydanticSerializationError, UnicodeError):  # a lone surrogate, most often
+        return encode(_plain(event))
     return _without_nul(text)
 
 
@@ -65,9 +70,20 @@ def encode_state(state: Mapping[str, Any]) -> dict[str, str]:
             scope: _without_nul(to_json(delta, inf_nan_mode="null").decode())
             for scope, delta in extract_state_delta(dict(state)).items()
         }
-    except ValueError:  # a function or the like, or a lone surrogate
-        deltas = extract_json_safe_state_delta(dict(state))
+    except ValueError:  # a function or the like, bytes, or a lone surrogate
+        deltas = extract_json_safe_state_delta(_plain(dict(state)))
         return {scope: encode(delta) for scope, delta in deltas.items()}
+
+
+def _plain(value: Any) -> Any:
+    try:
+        return to_jsonable_python(value, exclude_none=isinstance(value, Event))
+    except (PydanticSerializationError, UnicodeError):
+        # What JSON cannot hold as it is: bytes as base64, a function as its repr.
+        dumped = (
+            value.model_dump(exclude_none=True) if isinstance(value, Event) else value
+        )
+        return to_jsonable_python(dumped, bytes_mode="base64", serialize_unknown=True)
 
 
 def merge_state(

@@ -10,15 +10,15 @@ from typing import Any
 from google.adk.agents import BaseAgent
 from google.adk.agents.run_config import RunConfig, ToolThreadPoolConfig
 from google.adk.apps import App
-from google.adk.errors.already_exists_error import AlreadyExistsError
 from google.adk.events import Event
 from google.adk.runners import Runner
-from google.adk.sessions.base_session_service import GetSessionConfig
+from google.adk.sessions import BaseSessionService
 from google.adk.workflow import BaseNode
 from google.genai import types
 
-from ._meter import Meter
 from ._services import Services
+from ._turn import Turn
+from ._turn_sessions import TurnSessions
 from .agents import Agent
 
 _PROPER = (None, types.FinishReason.STOP)
@@ -33,12 +33,32 @@ class Answer:
         text: The text of the final response.
         output: The structured output, None without one.
         state: The session's state after it.
+        waiting_for: The calls that wait for an answer from outside: `id`, `name`,
+            `args` of each.
+        by_graph: Whether a Workflow made it, which may end without an answer: its nodes
+            need not return anything.
     """
 
     events: tuple[Event, ...]
     text: str
     output: Any
     state: dict[str, Any]
+    waiting_for: tuple[dict[str, Any], ...] = ()
+    by_graph: bool = False
+
+    @property
+    def is_outcome(self) -> bool:
+        """Whether the agent came to an end, instead of merely stopping.
+
+        ADK's generators end without a word when they find nothing to go on with: no
+        event at all, or a call or its result that nobody answered.
+        """
+        if self.by_graph or self.waiting_for or self.final is not None:
+            return True
+        last = self.events[-1] if self.events else None
+        if last is None:
+            return False
+        return not (last.get_function_calls() or last.get_function_responses())
 
     @property
     def final(self) -> Event | None:
@@ -80,17 +100,16 @@ class Invocation:
     run_config: RunConfig
 
     async def run(
-        self, services: Services, meter: Meter, abort: asyncio.Event | None
+        self, turn: Turn, services: Services, abort: asyncio.Event | None
     ) -> Answer:
         """Run it to its end.
 
         Args:
-            services: Where sessions, artifacts and memory are.
-            meter: Counts what it costs.
+            turn: The session as it was read; what the invocation adds stays with it.
+            services: Where artifacts and memory are.
             abort: Ends the run at a safe point when it is set.
         """
-        await self._ensure_session(services)
-        runner = self.runner(services, meter)
+        runner = self.runner(TurnSessions(turn, services.sessions), services)
         events: list[Event] = []
         async for event in runner.run_async(
             user_id=self.user_id,
@@ -101,48 +120,29 @@ class Invocation:
         ):
             if not event.partial:
                 events.append(event)
-        return await self._answer(services, events)
+        return self._answer(turn, events)
 
-    def runner(self, services: Services, meter: Meter) -> Runner:
+    def runner(self, sessions: BaseSessionService, services: Services) -> Runner:
         """Return ADK's Runner for the agent, with the user's own App around it."""
-        if isinstance(self.agent, App):
-            plugins = [*self.agent.plugins, meter]
-            app = self.agent.model_copy(update={"plugins": plugins})
-        else:
-            # As Runner itself does: App(...) would refuse names that it accepts.
-            app = App.model_construct(
-                name=self.app_name, root_agent=self.agent, plugins=[meter]
-            )
         return Runner(
-            app=app,
+            app=_app(self.agent, self.app_name),
             app_name=self.app_name,
-            session_service=services.sessions,
+            session_service=sessions,
             artifact_service=services.artifacts,
             memory_service=services.memory,
             credential_service=services.credentials,
         )
 
-    async def _ensure_session(self, services: Services) -> None:
-        try:
-            await services.sessions.create_session(
-                app_name=self.app_name, user_id=self.user_id, session_id=self.session_id
-            )
-        except AlreadyExistsError:
-            pass
-
-    async def _answer(self, services: Services, events: list[Event]) -> Answer:
-        session = await services.sessions.get_session(
-            app_name=self.app_name,
-            user_id=self.user_id,
-            session_id=self.session_id,
-            config=GetSessionConfig(num_recent_events=0),
-        )
+    def _answer(self, turn: Turn, events: list[Event]) -> Answer:
         final = _final(events)
+        state = turn.session.state
         return Answer(
             events=tuple(events),
             text=text_of(final),
             output=None if final is None else self._output(final),
-            state={} if session is None else session.state,
+            state={k: v for k, v in state.items() if not k.startswith("temp:")},
+            waiting_for=_waiting_for(events),
+            by_graph=not isinstance(_app(self.agent, "").root_agent, BaseAgent),
         )
 
     def _output(self, final: Event) -> Any:
@@ -155,6 +155,19 @@ class Invocation:
             return json.loads(text_of(final))
         except ValueError:
             return None
+
+
+async def close_agent(agent: Agent, services: Services) -> None:
+    """Close what an agent's toolsets and plugins hold, once nothing runs it."""
+    app = _app(agent, "adk_oban")
+    await Runner(app=app, session_service=services.sessions).close()
+
+
+def _app(agent: Agent, name: str) -> App:
+    if isinstance(agent, App):
+        return agent
+    # As Runner itself does: App(...) would refuse names that it accepts.
+    return App.model_construct(name=name, root_agent=agent, plugins=[])
 
 
 def text_of(event: Event | None) -> str:
@@ -191,3 +204,15 @@ def _final(events: list[Event] | tuple[Event, ...]) -> Event | None:
         if event.is_final_response() and event.content and event.content.parts:
             return event
     return None
+
+
+def _waiting_for(events: list[Event]) -> tuple[dict[str, Any], ...]:
+    """The calls that somebody outside is to answer, and nobody has."""
+    waiting: dict[str, dict[str, Any]] = {}
+    for event in events:
+        for call in event.get_function_calls():
+            if call.id and call.id in (event.long_running_tool_ids or ()):
+                waiting[call.id] = {"id": call.id, "name": call.name, "args": call.args}
+        for response in event.get_function_responses():
+            waiting.pop(response.id or "", None)
+    return tuple(waiting.values())

@@ -1,4 +1,4 @@
-"""The seam to Oban: the only module that touches its private parts.
+"""The seam to Oban: with `_oban_*.py`, the only one that touches its private parts.
 
 Each function names what of Oban it relies on; `tests/test_oban.py` has a test for
 each, which tells what broke when Oban changes.
@@ -7,27 +7,30 @@ each, which tells what broke when Oban changes.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from functools import partial
 from typing import Any
 
 from oban import Job, Oban
 from oban._backoff import jittery_clamped
 from oban._executor import Executor
 from oban._extensions import get_ext, put_ext
-from oban._notifier import Notifier, PostgresNotifier, build_notifier
-from oban._producer import Producer, _get_jobs
-from oban._query import Query
+from oban._lifeline import _rescue
+from oban._notifier import build_notifier
+from oban._producer import _get_jobs
+from oban._query import Query, _ack_jobs, _insert_jobs
 from oban.job import JobState
 from oban.worker import _registry, register_worker, worker_name
-from psycopg import AsyncConnection
 from psycopg.rows import class_row
 from psycopg_pool import AsyncConnectionPool
+
+from . import _oban_notifier, _oban_producers, _oban_queries
 
 STATES = tuple(str(state) for state in JobState)
 """The states of a job."""
 
 _SERVICES = "_adk_oban_services"
-_EXTRA = "adk_oban"
 
 
 def register(worker: type, *aliases: str) -> None:
@@ -46,17 +49,44 @@ def names_of(worker: type) -> list[str]:
     return [own, *(n for n, w in _registry.items() if w is worker and n != own)]
 
 
-def make(**options: Any) -> Oban:
+def make(*, direct_dsn: str | None = None, **options: Any) -> Oban:
     """Make an Oban that leaves nothing behind when its server was away.
 
-    Relies on the extension `notifier.build`, which holds for the whole process.
+    Relies on the extension `notifier.build`, which holds for the whole process, and on
+    `Oban._notifier`.
+
+    Args:
+        direct_dsn: Where it listens; None for the DSN of its pool.
+        **options: What `Oban` takes.
     """
-    _extend("notifier.build", build_notifier, _build_notifier)
-    return Oban(**options)
+    _extend("notifier.build", build_notifier, _oban_notifier.build)
+    oban = Oban(**options)
+    notifier = oban._notifier
+    if direct_dsn and isinstance(notifier, _oban_notifier.DirectNotifier):
+        notifier.listen_on(direct_dsn)
+    return oban
+
+
+@asynccontextmanager
+async def started(oban: Oban) -> AsyncIterator[None]:
+    """Run an Oban; a start that fails halfway leaves nothing behind either.
+
+    Relies on `Oban._signal_token`, without which `Oban.stop` does nothing.
+    """
+    try:
+        await oban.start()
+        yield
+    finally:
+        if oban._signal_token is None:
+            setattr(oban, "_signal_token", "none")  # noqa: B010  (None is its type)
+        await oban.stop()
 
 
 def bind(oban: Oban, services: object) -> None:
     """Give an Oban the services that its agents' jobs run with.
+
+    Relies on the extensions `producer.get_jobs`, `query.ack_jobs`,
+    `query.insert_jobs` and `lifeline.rescue`, and on `Query.cancel_many_jobs`.
 
     Raises:
         RuntimeError: It has some already.
@@ -67,7 +97,13 @@ def bind(oban: Oban, services: object) -> None:
             "second one a name: AdkOban(name=...)"
         )
     setattr(oban, _SERVICES, services)
+    setattr(oban._query, _SERVICES, services)
+    cancel_jobs = partial(_oban_queries.cancel_jobs, oban._query)
+    setattr(oban._query, "cancel_many_jobs", cancel_jobs)  # noqa: B010  (mypy: a method)
     _extend("producer.get_jobs", _get_jobs, _get_jobs_with_services)
+    _extend("query.ack_jobs", _ack_jobs, _oban_queries.ack_jobs)
+    _extend("query.insert_jobs", _insert_jobs, _oban_queries.insert_jobs)
+    _extend("lifeline.rescue", _rescue, _oban_queries.rescue_by_time)
 
 
 def _extend(name: str, default: Callable[..., Any], ours: Callable[..., Any]) -> None:
@@ -79,6 +115,7 @@ def _extend(name: str, default: Callable[..., Any], ours: Callable[..., Any]) ->
 def unbind(oban: Oban) -> None:
     """Take the services away from an Oban."""
     setattr(oban, _SERVICES, None)
+    setattr(oban._query, _SERVICES, None)
 
 
 def services(name: str) -> Any:
@@ -92,16 +129,11 @@ def services(name: str) -> Any:
 
 def services_of(job: Job) -> Any:
     """Return the `Services` that came with a fetched job, or None."""
-    return job.extra.get(_EXTRA)
+    return job.extra.get(_oban_producers.EXTRA)
 
 
-async def _get_jobs_with_services(producer: Producer) -> list[Job]:
-    # A worker is built without arguments, so what it needs travels with the job.
-    jobs: list[Job] = await _get_jobs(producer)
-    found = services(producer._name)
-    for job in jobs:
-        job.extra[_EXTRA] = found
-    return jobs
+async def _get_jobs_with_services(producer: Any) -> list[Job]:
+    return await _oban_producers.get_jobs(producer, services(producer._name))
 
 
 def cancellation_of(job: Job) -> asyncio.Event | None:
@@ -179,7 +211,7 @@ async def run_next(oban: Oban, queue: str) -> str | None:
     if not jobs:
         return None
     job = jobs[0]
-    job.extra[_EXTRA] = services(oban._name)
+    job.extra[_oban_producers.EXTRA] = services(oban._name)
     job._cancellation = asyncio.Event()
     executor = await Executor(job=job, safe=True).execute()
     if executor.action is not None:
@@ -194,50 +226,3 @@ async def stage(oban: Oban, queue: str, *, before: Any) -> None:
 
 job_row = class_row(Job)
 """Makes an `oban.Job` of a row of `oban_jobs`, as Oban's own queries do."""
-
-
-def _build_notifier(spec: dict[str, Any], query: Query) -> Notifier:
-    if spec.get("type", "postgres") != "postgres":
-        return build_notifier(spec, query)
-    options = {name: value for name, value in spec.items() if name != "type"}
-    return _Notifier(query=query, prefix=query._prefix, **options)
-
-
-class _Notifier(PostgresNotifier):
-    """Oban's notifier, which also cleans up after a connection that broke.
-
-    Oban's own forgets such a connection unclosed, and keeps the task that beats on it;
-    stopped before it has another, it does not stop at all.
-
-    Relies on `_connect`, `_reconnect`, `_conn`, `_loop_task` and `_beat_task`.
-    """
-
-    _stopped = False
-    _opened: AsyncConnection | None = None
-    _reconnecting: asyncio.Task[Any] | None = None
-
-    async def _connect(self) -> None:
-        await super()._connect()
-        self._opened = self._conn
-
-    async def _reconnect(self) -> None:
-        seen = self._reconnecting is not None and not self._reconnecting.done()
-        if seen or self._stopped:  # the loop and the beat both see that it broke
-            return
-        self._reconnecting = asyncio.current_task()
-        await self._end(self._loop_task, self._beat_task)
-        await super()._reconnect()
-
-    async def stop(self) -> None:
-        self._stopped = True
-        await self._end(self._reconnecting)
-        await self._end(self._loop_task, self._beat_task)
-
-    async def _end(self, *tasks: asyncio.Task[Any] | None) -> None:
-        running = [task for task in tasks if task is not None]
-        for task in running:
-            task.cancel()
-        await asyncio.gather(*running, return_exceptions=True)
-        if self._opened is not None:
-            await self._opened.close()
-            self._opened = None

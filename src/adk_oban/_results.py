@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 from google.adk.events import Event
+from psycopg import AsyncConnection
 from psycopg.rows import class_row
 from psycopg.types.json import Jsonb
 from psycopg_pool import AsyncConnectionPool
+from pydantic_core import to_jsonable_python
 
+from ._clock import naive_utc
+from ._codec import encode
+from ._connection import autocommit, fetch
 from ._query import statement
 
 CHANNEL = "adk_result"
@@ -38,6 +43,9 @@ class Outcome:
         model_calls: How many model calls the last attempt made.
         error_code: The model's error code, such as `"SAFETY"`.
         error: Why there is no answer.
+        steps: How many were `live`, `replayed` and `changed`, how many model calls were
+            live (`live_model_calls`), and what was not paid again (`saved`).
+        waiting_for: The calls that wait for an answer from outside.
         started_at: When the last attempt started.
         finished_at: When it ended.
     """
@@ -59,7 +67,20 @@ class Outcome:
     model_calls: int = 0
     error_code: str | None = None
     error: str | None = None
+    steps: dict[str, Any] = field(default_factory=dict)
+    waiting_for: list[dict[str, Any]] = field(default_factory=list)
     finished_at: datetime | None = None
+
+    def to_json(self) -> str:
+        """Return it as JSON text that jsonb takes."""
+        values = {**asdict(self), "started_at": self.started_at.isoformat()}
+        try:
+            return encode(values)
+        except TypeError:  # a state may hold anything; the session has it likewise
+            plain = to_jsonable_python(
+                values, bytes_mode="base64", serialize_unknown=True
+            )
+            return encode(plain)
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,15 +128,33 @@ class Results:
         self._pool = pool
         self._prefix = prefix
 
-    async def save(self, outcome: Outcome) -> None:
-        """Keep how a job ended, in place of what an earlier run of it left."""
-        values = asdict(outcome)
+    async def save(
+        self,
+        outcome: Outcome,
+        *,
+        attempted_at: datetime | None = None,
+        conn: AsyncConnection | None = None,
+    ) -> None:
+        """Keep how a job ended, in place of what an earlier run of it left.
+
+        Args:
+            outcome: How it ended.
+            attempted_at: When the attempt began that says so, if it must be the job's
+                own still; otherwise nothing is kept.
+            conn: A connection of the caller's, to write it in its transaction.
+        """
+        values = {**asdict(outcome), "attempted_at": attempted_at}
         values["channel"] = f"{self._prefix}.oban_{CHANNEL}"
         values["output"] = None if outcome.output is None else Jsonb(outcome.output)
         values["session_state"] = Jsonb(outcome.session_state)
         values["usage"] = Jsonb(outcome.usage)
-        async with self._pool.connection() as conn:
-            await conn.execute(statement("save_result", self._prefix), values)
+        values["steps"] = Jsonb(outcome.steps)
+        sql = statement("save_result", self._prefix)
+        if conn is not None:
+            await conn.execute(sql, values)
+            return
+        async with self._pool.connection() as own:
+            await own.execute(sql, values)
 
     async def get(self, job_id: int) -> Outcome | None:
         """Return how a job ended, or None."""
@@ -145,11 +184,10 @@ class Results:
             "session_id": outcome.session_id,
             "invocation_id": outcome.invocation_id,
             # Clocks of nodes and database differ; an hour of the session is enough.
-            "since": _naive_utc(outcome.started_at - timedelta(hours=1)),
+            "since": naive_utc(outcome.started_at - timedelta(hours=1)),
         }
-        async with self._pool.connection() as conn:
-            sql = statement("get_turn_events", self._prefix)
-            rows = await (await conn.execute(sql, values)).fetchall()
+        async with autocommit(self._pool) as conn:
+            rows = await fetch(conn, statement("get_turn_events", self._prefix), values)
         return [Event.model_validate(data) for (data,) in rows]
 
     async def prune(self, max_age: timedelta, *, limit: int = 10_000) -> int:
@@ -158,7 +196,3 @@ class Results:
             sql = statement("prune_results", self._prefix)
             done = await conn.execute(sql, {"max_age": max_age, "limit": limit})
         return done.rowcount
-
-
-def _naive_utc(time: datetime) -> datetime:
-    return time.astimezone(UTC).replace(tzinfo=None)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from google.adk.artifacts import BaseArtifactService
@@ -13,7 +13,11 @@ from google.adk.memory import BaseMemoryService
 from oban import Job, Oban
 from psycopg_pool import AsyncConnectionPool
 
+from ._liveness import Liveness
+from ._order import Order
 from ._results import Results
+from ._steps import Steps
+from ._turns import Turns
 from ._watch import Watch
 from .agents import AgentRegistry
 from .sessions import PostgresSessionService
@@ -34,12 +38,19 @@ class Services:
             is known about agents.
         sessions: ADK's sessions.
         results: How jobs ended.
+        steps: What their agents have done.
+        turns: Reads sessions for jobs, and commits what they add.
+        order: Wakes jobs that wait for others of their session.
         watch: Who waits for which job.
+        liveness: The locks of what fetches jobs; None in a client.
         artifacts: ADK's artifact service.
         memory: ADK's memory service.
         credentials: ADK's credential service.
         backoff: The user's own backoff; None for the default.
         tool_threads: How many threads there are for tools that block.
+        tool_timeout: How many seconds a tool gets; for all, or by name.
+        job_timeout: How many seconds an attempt gets that does not say itself.
+        retry_error_codes: Which error codes of a model's answer are tried again.
     """
 
     oban: Oban
@@ -48,9 +59,16 @@ class Services:
     agents: AgentRegistry | None
     sessions: PostgresSessionService
     results: Results
+    steps: Steps
+    turns: Turns
+    order: Order
     watch: Watch
+    liveness: Liveness | None = None
     artifacts: BaseArtifactService | None = None
     memory: BaseMemoryService | None = None
     credentials: BaseCredentialService | None = None
     backoff: Backoff | None = None
     tool_threads: int = 32
+    tool_timeout: float | Mapping[str, float] | None = None
+    job_timeout: float | None = None
+    retry_error_codes: frozenset[str] = frozenset()

@@ -1,4 +1,4 @@
-"""Deletes results that have been kept long enough."""
+"""Deletes results, and the steps that led to them, in time."""
 
 from __future__ import annotations
 
@@ -6,27 +6,43 @@ from datetime import timedelta
 
 from ._loop import Loop
 from ._results import Results
+from ._steps import Steps
 
 _BATCH = 10_000
 
 
 class Sweeper(Loop):
-    """Deletes old results, a batch at a time.
+    """Deletes old steps and results, a batch at a time.
 
     Args:
-        results: Where they are.
-        max_age: How long a result is kept.
+        results: Where results are.
+        steps: Where steps are.
+        result_ttl: How long a result is kept.
+        step_ttl: How long a job's steps are kept when it has ended; no longer than its
+            result.
         interval: How many seconds pass between two sweeps (default 60).
     """
 
     def __init__(
-        self, results: Results, max_age: timedelta, *, interval: float = 60.0
+        self,
+        results: Results,
+        steps: Steps,
+        result_ttl: timedelta,
+        step_ttl: timedelta,
+        *,
+        interval: float = 60.0,
     ) -> None:
         super().__init__("sweeper", interval=interval)
         self._results = results
-        self._max_age = max_age
+        self._steps = steps
+        self._result_ttl = result_ttl
+        self._step_ttl = min(step_ttl, result_ttl)
 
     async def run_once(self) -> float | None:
-        """Delete one batch; return 0 when there may be more."""
-        deleted = await self._results.prune(self._max_age, limit=_BATCH)
-        return 0 if deleted == _BATCH else None
+        """Delete one batch of each; return 0 when there may be more."""
+        deleted = [
+            # Before the results, which say when jobs ended.
+            await self._steps.prune(self._step_ttl, limit=_BATCH),
+            await self._results.prune(self._result_ttl, limit=_BATCH),
+        ]
+        return 0 if _BATCH in deleted else None

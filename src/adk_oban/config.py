@@ -5,6 +5,7 @@ folder:
 
 ```toml
 dsn = "postgresql://localhost/my_app"        # ADK_OBAN_DSN
+direct_dsn = "postgresql://localhost/my_app" # ADK_OBAN_DIRECT_DSN, without a pooler
 prefix = "public"                            # ADK_OBAN_PREFIX
 agents = ["my_app.agents", "./agents"]       # ADK_OBAN_AGENTS=my_app.agents,./agents
 queues = { agents = 10, scheduled = 5 }      # ADK_OBAN_QUEUES=agents:10,scheduled:5
@@ -29,6 +30,7 @@ class Settings:
 
     Attributes:
         dsn: Where the database is; None when nothing says it.
+        direct_dsn: Where it is without a pooler such as pgbouncer in between.
         prefix: The PostgreSQL schema of the tables.
         queues: Names of queues and how many jobs each runs at once.
         agents: What jobs may name, as `parse_agents` takes it.
@@ -38,6 +40,7 @@ class Settings:
     prefix: str = "public"
     queues: dict[str, int] = field(default_factory=dict)
     agents: tuple[str, ...] = ()
+    direct_dsn: str | None = None
 
 
 def load_settings(
@@ -55,6 +58,8 @@ def load_settings(
     told = _file(folder or Path.cwd())
     if dsn := environ.get("ADK_OBAN_DSN"):
         told["dsn"] = dsn
+    if direct_dsn := environ.get("ADK_OBAN_DIRECT_DSN"):
+        told["direct_dsn"] = direct_dsn
     if prefix := environ.get("ADK_OBAN_PREFIX"):
         told["prefix"] = prefix
     if queues := environ.get("ADK_OBAN_QUEUES"):
@@ -66,6 +71,7 @@ def load_settings(
         prefix=told.get("prefix", "public"),
         queues=dict(told.get("queues", {})),
         agents=tuple(item.strip() for item in told.get("agents", ())),
+        direct_dsn=told.get("direct_dsn"),
     )
 
 
@@ -129,7 +135,13 @@ def _read(path: Path) -> dict[str, Any]:
 
 
 def _checked(told: dict[str, Any], where: str) -> dict[str, Any]:
-    kinds = {"dsn": str, "prefix": str, "queues": dict, "agents": list}
+    kinds = {
+        "dsn": str,
+        "direct_dsn": str,
+        "prefix": str,
+        "queues": dict,
+        "agents": list,
+    }
     for key, value in told.items():
         if key not in kinds:
             raise ValueError(

@@ -11,6 +11,7 @@ from typing import Any, Self
 from google.adk.events import Event
 from oban import Job
 
+from ._payload import pack
 from ._results import Outcome, Progress
 from ._services import Services
 from .errors import JobFailedError, JobNotFoundError, ResultTimeoutError
@@ -35,9 +36,16 @@ class AgentResult:
         event_count: How many events there were.
         state: The ADK session's state after the turn, with `user:` and `app:` keys.
         attempts: How many attempts it took.
-        model_calls: How many model calls the last attempt made.
-        usage: Sums of the last attempt's token counts, under genai's names
+        model_calls: How many model calls the turn took, each counted once, however many
+            attempts there were.
+        usage: Sums of their token counts, under genai's names
             (`prompt_token_count`, `candidates_token_count`, `total_token_count`, …).
+        steps: How many steps of the last attempt were `live`, `replayed`, or `changed`
+            (live since their request is not what was recorded), and how many model
+            calls were live (`live_model_calls`).
+        saved: Sums of the token counts that the last attempt did not pay again.
+        waiting_for: The calls that wait for an answer from outside, each with `id`,
+            `name` and `args`: a long-running tool's, or a confirmation's.
         duration: How long the last attempt took.
         app_name: ADK's app name.
         user_id: ADK's user id.
@@ -57,6 +65,9 @@ class AgentResult:
     attempts: int
     model_calls: int
     usage: dict[str, int]
+    steps: dict[str, int]
+    saved: dict[str, int]
+    waiting_for: tuple[dict[str, Any], ...]
     duration: timedelta
     app_name: str
     user_id: str
@@ -64,6 +75,29 @@ class AgentResult:
     invocation_id: str | None
     error_code: str | None
     error_message: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class UndecidedStep:
+    """A tool call marked `@once` of which nobody knows whether it was done.
+
+    Attributes:
+        id: Its number, to decide by.
+        job_id: The job that waits.
+        tool: The tool's name.
+        agent: The agent's name.
+        attempt: The attempt that began it.
+        error: What it raised; None: its process ended.
+        began_at: When it began.
+    """
+
+    id: int
+    job_id: int
+    tool: str
+    agent: str
+    attempt: int
+    error: str | None
+    began_at: datetime
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,6 +221,67 @@ class AgentJob:
                 await _wait(arrived, pause if left is None else min(pause, left))
         return await self._ended(progress)
 
+    async def undecided(self) -> list[UndecidedStep]:
+        """Return the tool calls marked `@once` whose outcome nobody knows.
+
+        A job that has some waits until each of them is decided.
+        """
+        steps = await self._services.steps.of_job(self.id)
+        return [
+            UndecidedStep(
+                id=step.id or 0,
+                job_id=step.job_id,
+                tool=step.name,
+                agent=step.agent,
+                attempt=step.attempt,
+                error=step.payload,
+                began_at=step.recorded_at,
+            )
+            for step in steps
+            if step.state != "done"
+            and not (self.state == "executing" and step.attempt == self.attempt)
+        ]
+
+    async def decide(
+        self,
+        step_id: int,
+        *,
+        again: bool = False,
+        result: Any = None,
+        fail: str | None = None,
+    ) -> None:
+        """Say what happened to a tool call whose outcome nobody knows; the job goes on.
+
+        Args:
+            step_id: Which one; see `undecided`.
+            again: It did not happen: run it again.
+            result: It happened, and this is what it returned. As JSON; `{}` if nothing.
+            fail: Give the job up, for this reason: it is cancelled.
+
+        Raises:
+            LookupError: The job has no such call, or somebody has decided.
+            TypeError: `result` is not JSON.
+            ValueError: Not exactly one of the three is given.
+
+        Example:
+            >>> for step in await job.undecided():
+            ...     await job.decide(step.id, result={"sent": True})
+        """
+        if sum([again, result is not None, fail is not None]) != 1:
+            raise ValueError(
+                "say one of again=True, result=... and fail=..., got "
+                f"again={again!r}, result={result!r}, fail={fail!r}"
+            )
+        decided = {"result": result} if fail is None else {"refused": fail}
+        found = await self._services.steps.decide(
+            self.id, step_id, payload=None if again else pack(decided)
+        )
+        if not found:
+            raise LookupError(
+                f"job {self.id} has no undecided step {step_id!r}; somebody may have "
+                "decided already, and undecided() lists those there are"
+            )
+
     async def _progress(self) -> Progress:
         progress = await self._services.results.progress(self.id)
         if progress.job_state is None and progress.result_state is None:
@@ -231,6 +326,8 @@ def _aware(time: datetime | None) -> datetime | None:
 
 def _result(outcome: Outcome, events: list[Event]) -> AgentResult:
     finished = outcome.finished_at or outcome.started_at
+    steps = dict(outcome.steps)
+    saved = steps.pop("saved", {})
     return AgentResult(
         job_id=outcome.job_id,
         text=outcome.text,
@@ -241,6 +338,9 @@ def _result(outcome: Outcome, events: list[Event]) -> AgentResult:
         attempts=outcome.attempt,
         model_calls=outcome.model_calls,
         usage=outcome.usage,
+        steps=steps,
+        saved=saved,
+        waiting_for=tuple(outcome.waiting_for),
         duration=finished - outcome.started_at,
         app_name=outcome.app_name,
         user_id=outcome.user_id,

@@ -16,16 +16,24 @@ from oban import Job, Oban
 from psycopg import AsyncConnection
 from psycopg_pool import AsyncConnectionPool
 
-from . import _oban, schema
+from . import _durable, _oban, schema
+from ._checks import check_limits, check_sources
+from ._hand_back import HandBack
 from ._inline import Tool
+from ._liveness import Liveness
 from ._loop import Loop
-from ._pool import open_pool
+from ._order import Order
+from ._pool import Connect, check_direct, direct, open_pool
 from ._query import statement, validate_prefix
+from ._rescuer import Rescuer
 from ._results import Results
 from ._schedules import Schedules
 from ._services import Backoff, Services
+from ._steps import Steps
 from ._sweeper import Sweeper
 from ._ticker import Ticker
+from ._turns import Turns
+from ._warm_up import warm_up
 from ._watch import Watch
 from .agents import AgentRegistry, Agents
 from .config import load_settings
@@ -45,6 +53,9 @@ class AdkOban:
     Args:
         dsn: Where the database is (default: `ADK_OBAN_DSN`, then `dsn` in
             `adk-oban.toml` or `[tool.adk-oban]`).
+        direct_dsn: Where the same database is without a pooler such as pgbouncer in
+            between, which listening and locks need (default: `ADK_OBAN_DIRECT_DSN`,
+            then `direct_dsn` in the file, then where the pool connects to).
         pool: An open pool of the caller's, instead of `dsn`. It is not closed.
         oban: An Oban of the caller's, instead of `dsn`, `pool`, `queues` and the other
             options of Oban's. It is neither started nor stopped; its jobs of agents run
@@ -69,10 +80,25 @@ class AdkOban:
             as the model's service asks for, up to an hour).
         result_ttl: How long results are kept (default 7 days); Oban prunes the jobs
             themselves after a day.
+        step_ttl: How long the steps of a job are kept after it has ended, for people to
+            read (default 1 day).
+        tool_timeout: How many seconds a tool gets, for all tools or by name (default:
+            as many as it takes). Then it has failed; a plain function goes on in its
+            thread, since nothing can stop it.
+        job_timeout: How many seconds an attempt gets that does not say itself (default:
+            as many as it takes).
+        retry_error_codes: Which error codes of a model's answer, such as
+            `"MODEL_RETURNED_NO_CONTENT"` or `"SAFETY"`, fail the attempt, so that it is
+            tried again (default none: the job completes, and its result has the code).
         pool_size: How many connections there may be (default 10), beside the one
-            that listens.
-        **oban_options: Passed on to `oban.Oban`: `node`, `lifeline`, `pruner`,
-            `stager`, `shutdown_grace_period` (seconds, default 15), `metrics`, …
+            that listens and the one that holds the locks.
+        lock_timeout: After how many seconds the jobs of a process that is stopped or
+            cut off are given to others (default 10, 1 at least; those of one that died
+            are within about a second). Needs PostgreSQL 14.
+        **oban_options: Passed on to `oban.Oban`: `node`, `pruner`, `stager`,
+            `shutdown_grace_period` (seconds, default 15), `metrics`, `lifeline` (its
+            `rescue_after` is only for jobs of nodes without adk-oban or with an older
+            one), …
 
     Raises:
         DatabaseUnavailableError: At the start: no connection.
@@ -96,6 +122,7 @@ class AdkOban:
         self,
         dsn: str | None = None,
         *,
+        direct_dsn: str | None = None,
         pool: AsyncConnectionPool | None = None,
         oban: Oban | None = None,
         queues: Mapping[str, int | dict[str, Any]] | None = None,
@@ -109,17 +136,29 @@ class AdkOban:
         credential_service: BaseCredentialService | None = None,
         backoff: Backoff | None = None,
         result_ttl: timedelta = timedelta(days=7),
+        step_ttl: timedelta = timedelta(days=1),
+        tool_timeout: float | Mapping[str, float] | None = None,
+        job_timeout: float | None = None,
+        retry_error_codes: Iterable[str] = (),
         pool_size: int = 10,
+        lock_timeout: float = 10.0,
         **oban_options: Any,
     ) -> None:
         own = {"queues": queues, "prefix": prefix, "name": name, **oban_options}
-        _check_sources(dsn=dsn, pool=pool, oban=oban, own=own)
-        if result_ttl <= timedelta(0):
-            raise ValueError(f"result_ttl must be positive, got {result_ttl!r}")
-        if pool_size < 1:
-            raise ValueError(f"pool_size must be 1 or more, got {pool_size!r}")
+        check_sources(dsn=dsn, pool=pool, oban=oban, own=own)
+        check_limits(
+            result_ttl=result_ttl,
+            step_ttl=step_ttl,
+            tool_timeout=tool_timeout,
+            job_timeout=job_timeout,
+            retry_error_codes=retry_error_codes,
+            pool_size=pool_size,
+            lock_timeout=lock_timeout,
+        )
         settings = load_settings()
         self._dsn = dsn or settings.dsn
+        self._direct_dsn = direct_dsn or settings.direct_dsn
+        self._lock_timeout = lock_timeout
         self._given_pool = pool
         self._given_oban = oban
         self._queues = dict(queues or {})
@@ -137,10 +176,16 @@ class AdkOban:
         self._credentials = credential_service
         self._backoff = backoff
         self._result_ttl = result_ttl
+        self._step_ttl = step_ttl
+        self._tool_timeout = tool_timeout
+        self._job_timeout = job_timeout
+        self._retry_error_codes = frozenset(retry_error_codes)
         self._pool_size = pool_size
         self._oban_options = oban_options
         self._stack: AsyncExitStack | None = None
         self._services: Services | None = None
+        self._hand_back: HandBack | None = None
+        self._hurried = False
         self._schedules: Schedules | None = None
 
     async def __aenter__(self) -> Self:
@@ -162,32 +207,44 @@ class AdkOban:
             raise RuntimeError(f"the AdkOban named {self._name!r} runs already")
         async with AsyncExitStack() as stack:
             pool = await self._open_pool(stack)
+            connect = direct(pool, self._direct_dsn)
             async with pool.connection() as conn:
                 await schema.check(conn, prefix=self._prefix)
+                await check_direct(connect, conn)
             if _oban.services(self._name) is not None:
                 raise RuntimeError(
                     f"another AdkOban named {self._name!r} runs in this process; give "
                     "this one a name of its own: AdkOban(name=...)"
                 )
             oban = self._given_oban or _oban.make(
+                direct_dsn=self._direct_dsn,
                 pool=pool,
                 queues=self._queues,
                 prefix=self._prefix,
                 name=self._name,
                 **self._oban_options,
             )
-            await self._start_parts(stack, oban, pool)
+            await self._start_parts(stack, oban, pool, connect)
             self._stack = stack.pop_all()
         return self
 
     async def stop(self) -> None:
-        """Stop in order: schedules, queues (running jobs get the grace period), pool.
+        """Stop in order: schedules, queues, pool.
 
-        Safe before `start`, and twice.
+        Running jobs get the time of grace; those that still run then are handed back,
+        and this attempt of theirs does not count. Safe before `start`, and twice.
         """
         stack, self._stack = self._stack, None
         if stack is not None:
+            if self._hurried and self._hand_back is not None:
+                self._hand_back.hurry()
             await stack.aclose()
+
+    def hurry(self) -> None:
+        """Give running jobs no time of grace in the `stop` under way, or the next."""
+        self._hurried = True
+        if self._stack is None and self._hand_back is not None:
+            self._hand_back.hurry()
 
     @property
     def oban(self) -> Oban:
@@ -279,9 +336,18 @@ class AdkOban:
         return pool
 
     async def _start_parts(
-        self, stack: AsyncExitStack, oban: Oban, pool: AsyncConnectionPool
+        self,
+        stack: AsyncExitStack,
+        oban: Oban,
+        pool: AsyncConnectionPool,
+        connect: Connect,
     ) -> None:
+        _durable.install()
+        if _oban.slots_of(oban):
+            await warm_up()
         results, watch = Results(pool, self._prefix), Watch(oban)
+        liveness, hand_back, workers = self._keepers(oban, pool, connect)
+        steps = Steps(pool, self._prefix)
         self._services = Services(
             oban=oban,
             pool=pool,
@@ -289,12 +355,19 @@ class AdkOban:
             agents=self._registry,
             sessions=PostgresSessionService(pool, prefix=self._prefix),
             results=results,
+            steps=steps,
+            turns=Turns(pool, self._prefix),
+            order=Order(pool, self._prefix),
             watch=watch,
+            liveness=liveness,
             artifacts=self._artifacts,
             memory=self._memory,
             credentials=self._credentials,
             backoff=self._backoff,
             tool_threads=max(_TOOL_THREADS, _oban.slots_of(oban)),
+            tool_timeout=self._tool_timeout,
+            job_timeout=self._job_timeout,
+            retry_error_codes=self._retry_error_codes,
         )
         self._schedules = Schedules(pool, self._prefix, self._registry)
         if self._declared is not None:
@@ -302,39 +375,45 @@ class AdkOban:
         # Before the first job is fetched, since each takes them along.
         _oban.bind(oban, self._services)
         stack.callback(_oban.unbind, oban)
+        if liveness:
+            stack.push_async_callback(liveness.stop)
+            await liveness.start()
+        self._hand_back, self._hurried = hand_back, False
+        stack.push_async_callback(hand_back.run)
         if oban is not self._given_oban:
-            await stack.enter_async_context(oban)
+            await stack.enter_async_context(_oban.started(oban))
         parts: list[Loop | Watch] = [watch]
-        if _oban.slots_of(oban):
+        if liveness:
             parts.append(Ticker(oban, pool, self._prefix))
-            parts.append(Sweeper(results, self._result_ttl))
+            parts.append(Sweeper(results, steps, self._result_ttl, self._step_ttl))
+            parts.append(Rescuer(self._services, liveness, hand_back, workers))
         for part in parts:
             stack.push_async_callback(part.stop)
             await part.start()
+        if liveness:
+            stack.callback(liveness.close)  # which is first when it stops
+
+    def _keepers(
+        self, oban: Oban, pool: AsyncConnectionPool, connect: Connect
+    ) -> tuple[Liveness | None, HandBack, frozenset[str]]:
+        goes_on = oban is self._given_oban
+        workers = frozenset(
+            name
+            for made in (AgentWorker, ScheduledJob)
+            for name in _oban.names_of(made)
+        )
+        hand_back = HandBack(oban, pool, self._prefix, workers, goes_on=goes_on)
+        liveness: Liveness | None = None
+        if _oban.slots_of(oban):
+            timeout = self._lock_timeout
+            liveness = Liveness(
+                oban, connect, self._prefix, lock_timeout=timeout, goes_on=goes_on
+            )
+        return liveness, hand_back, workers
 
 
 # As many as there are slots, and this many at least: more wait than work.
 _TOOL_THREADS = 32
-
-
-def _check_sources(
-    *,
-    dsn: str | None,
-    pool: AsyncConnectionPool | None,
-    oban: Oban | None,
-    own: Mapping[str, Any],
-) -> None:
-    if dsn is not None and not isinstance(dsn, str):
-        raise TypeError(f"dsn must be a string, got {dsn!r}; pools go into pool=")
-    given = {"dsn": dsn, "pool": pool, "oban": oban}
-    names = [name for name, value in given.items() if value is not None]
-    if len(names) > 1:
-        raise ValueError(f"give AdkOban one of dsn, pool and oban, got {names!r}")
-    if oban is not None:
-        if said := [name for name, value in own.items() if value is not None]:
-            raise ValueError(
-                f"an Oban that is given has its own {said!r}: say them there"
-            )
 
 
 def _not_started() -> RuntimeError:

@@ -80,6 +80,8 @@ MIGRATIONS = (
     Migration(2, "adk_sessions", "sessions"),
     Migration(3, "results", "adk_oban_results"),
     Migration(4, "schedules", "adk_oban_schedules"),
+    Migration(5, "steps", "adk_oban_steps"),
+    Migration(6, "producers", "adk_oban_producers"),
 )
 
 

@@ -22,12 +22,12 @@ from google.adk.sessions.base_session_service import (
 )
 from psycopg import AsyncConnection
 from psycopg.errors import UniqueViolation
-from psycopg.pq import TransactionStatus
 from psycopg.rows import tuple_row
 from psycopg_pool import AsyncConnectionPool
 
 from . import schema
 from ._codec import decode, decode_event, encode_event, encode_state, merge_state
+from ._connection import autocommit, fetch
 from ._pool import open_pool
 from ._query import statement, validate_prefix
 
@@ -251,7 +251,7 @@ class PostgresSessionService(BaseSessionService):
             "event": encode_event(event),
         }
         try:
-            rows = await _fetch(conn, self._sql("append_event"), values)
+            rows = await fetch(conn, self._sql("append_event"), values)
         except UniqueViolation as error:
             raise AlreadyExistsError(
                 f"Event with id {event.id} already exists in session {session.id}."
@@ -268,7 +268,7 @@ class PostgresSessionService(BaseSessionService):
 
     async def _run(self, query: str, values: dict[str, Any]) -> list[tuple[Any, ...]]:
         async with self._connection() as conn:
-            return await _fetch(conn, self._sql(query), values)
+            return await fetch(conn, self._sql(query), values)
 
     def _sql(self, query: str) -> LiteralString:
         return statement(query, self._prefix)
@@ -276,18 +276,8 @@ class PostgresSessionService(BaseSessionService):
     @asynccontextmanager
     async def _connection(self) -> AsyncIterator[AsyncConnection]:
         """Give a connection on which each statement is a transaction of its own."""
-        pool = self._pool or await self._open()
-        async with pool.connection() as conn:
-            before = conn.autocommit
-            # Without a round trip; BEGIN and COMMIT would be two more for each.
-            await conn.set_autocommit(True)
-            try:
-                yield conn
-            finally:
-                if conn.info.transaction_status == TransactionStatus.IDLE:
-                    await conn.set_autocommit(before)
-                else:  # cancelled in the middle
-                    await conn.close()
+        async with autocommit(self._pool or await self._open()) as conn:
+            yield conn
 
     async def _open(self) -> AsyncConnectionPool:
         async with self._opening:
@@ -311,15 +301,6 @@ class PostgresSessionService(BaseSessionService):
                 await schema.check(conn, prefix=self._prefix)
             finally:
                 conn.row_factory = rows
-
-
-async def _fetch(
-    conn: AsyncConnection[Any], sql: LiteralString, values: dict[str, Any]
-) -> list[tuple[Any, ...]]:
-    # Whatever rows the caller's connections make.
-    async with conn.cursor(row_factory=tuple_row) as cursor:
-        await cursor.execute(sql, values)
-        return await cursor.fetchall() if cursor.description else []
 
 
 def _key(app_name: str, user_id: str, session_id: str) -> dict[str, str]:

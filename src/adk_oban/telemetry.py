@@ -9,6 +9,11 @@ Events go through `oban.telemetry`: a handler that is attached with
   (a list of ADK events), `model_calls`, `usage`, `text`, `error_code`
 - `adk.oban.job.exception`: those of start, and `duration` (ms), `model_calls`,
   `error_type`, `error_message`
+- `adk.oban.step`: `job_id`, `attempt`, `kind` (`"model"`, `"tool"`, `"node"`), `name`,
+  `agent`, `branch`, `source` (`"live"`, `"replayed"`, or `"changed"`: live, since its
+  request is not the one that was recorded), `changed` (what of it is not: `model`,
+  `instruction`, `contents`, `tools`, `config`, `args`, `inputs`), `duration` (ms, of
+  the live call), `usage`
 - `adk.scheduled_job.start`: as `adk.oban.job.start`
 - `adk.scheduled_job.stop`: also on failure; those of `complete` or of `exception`, and
   `result` (the final text, or the error)
@@ -25,6 +30,7 @@ from oban import telemetry
 JOB_START = "adk.oban.job.start"
 JOB_COMPLETE = "adk.oban.job.complete"
 JOB_EXCEPTION = "adk.oban.job.exception"
+STEP = "adk.oban.step"
 SCHEDULED_JOB_START = "adk.scheduled_job.start"
 SCHEDULED_JOB_STOP = "adk.scheduled_job.stop"
 
@@ -34,6 +40,7 @@ EVENTS = (
     JOB_EXCEPTION,
     SCHEDULED_JOB_START,
     SCHEDULED_JOB_STOP,
+    STEP,
 )
 """All of them. Attaching to a name that is never emitted fails silently."""
 

@@ -103,7 +103,8 @@ async def drain(
         jobs: The running `AdkOban`, with the agents that the jobs name.
         queues: The queues to drain (default `agents` and `scheduled`).
         with_scheduled: Whether to run jobs now that are scheduled for later, or wait
-            for their next attempt (default True).
+            for their next attempt (default True). Those that wait for another job of
+            their session, or for a person, stay where they are.
 
     Returns:
         How many attempts ended in which state.
@@ -113,7 +114,12 @@ async def drain(
     """
     ended: Counter[str] = Counter()
     for queue in queues:
-        while (state := await _run_next(jobs, queue, with_scheduled)) is not None:
+        state: str | None = None
+        while True:
+            # One that has just begun to wait is not asked again before another has run.
+            later = with_scheduled and state != "scheduled"
+            if (state := await _run_next(jobs, queue, later)) is None:
+                break
             ended[state] += 1
             if ended.total() > _MAX_RUNS:
                 raise RuntimeError(f"queue {queue!r} is not empty after {_MAX_RUNS}")

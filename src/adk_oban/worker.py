@@ -18,6 +18,7 @@ from ._args import Message, encode_message, encode_run_config, new_session_id
 from ._attempt import RETRY_AFTER, Attempt
 from ._kind import AGENT, Kind
 from ._options import Options
+from ._order import WAITS
 from ._services import Services
 from .agents import Agent
 from .jobs import AgentJob
@@ -54,8 +55,8 @@ class AgentWorker:
         Args:
             args: `user_id`, `message`, and `agent_module` (a registered name, a module
                 or `"module:name"`) or `agent_config` (an inline agent); optionally
-                `session_id`, `app_name` and `runner_opts` (fields of ADK's
-                `RunConfig`).
+                `session_id`, `app_name`, `runner_opts` (fields of ADK's `RunConfig`),
+                `ordering`, `on_cancel` and `timeout`, as of `enqueue`.
             oban: The name of the `AdkOban` whose agents it may name, where one runs in
                 this process (default `"Oban"`).
             **options: `queue` (default `"agents"`), `max_attempts` (3), `priority` (2,
@@ -100,6 +101,9 @@ class AgentWorker:
         app_name: str | None = None,
         session_id: str | None = None,
         runner_opts: Mapping[str, Any] | RunConfig | None = None,
+        ordering: str | None = None,
+        on_cancel: str | None = None,
+        timeout: float | None = None,
         conn: AsyncConnection | Any = None,
         oban: str = "Oban",
         **options: Unpack[Options],
@@ -115,6 +119,12 @@ class AgentWorker:
             session_id: ADK's session id (default: `"oban-"` and 11 random characters).
                 The session is created when it is missing.
             runner_opts: Fields of ADK's `RunConfig`.
+            ordering: `"session"` (default): after the earlier jobs of its session, in
+                the order in which they were enqueued; `"none"`: at once.
+            on_cancel: `"discard"` (default): cancelled, it leaves its session as it
+                was; `"keep"`: what it has done so far stays.
+            timeout: How many seconds an attempt may take (default: as many as it
+                takes, or `AdkOban(job_timeout=...)`).
             conn: A psycopg connection or SQLAlchemy session of the caller's: the job is
                 inserted in its transaction, and is there when that commits.
             oban: The name of the `AdkOban` to enqueue with (default `"Oban"`).
@@ -144,6 +154,9 @@ class AgentWorker:
             "app_name": app_name,
             "session_id": session_id,
             "runner_opts": encode_run_config(runner_opts),
+            "ordering": ordering,
+            "on_cancel": on_cancel,
+            "timeout": timeout,
         }
         job = cls.new(given, oban=oban, **options)
         return AgentJob.of(await services.oban.enqueue(job, conn=conn), services)
@@ -159,7 +172,7 @@ class AgentWorker:
                 job.id,
                 job.queue,
             )
-            return Snooze(10)
+            return Snooze(10, {WAITS: "worker"})
         return await Attempt(job, self.kind, services).run()
 
     def backoff(self, job: Job) -> int:

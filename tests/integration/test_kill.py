@@ -15,11 +15,7 @@ async def test_a_job_of_a_killed_worker_completes_on_another(dsn, migrated, tmp_
     gate = tmp_path / "gate"
     gate.touch()
     arguments = (WORKER, dsn, migrated, str(gate))
-    # It leads and rescues: a killed leader would be missed for its lease of 30 s.
-    lifeline = {"interval": 0.2, "rescue_after": 1.5}
-    async with AdkOban(
-        dsn, prefix=migrated, leadership=True, lifeline=lifeline
-    ) as client:
+    async with AdkOban(dsn, prefix=migrated) as client:
         with python(*arguments) as first, python(*arguments) as second:
             assert first.line() == second.line() == "ready"
             job = await AgentWorker.enqueue("slow", "u", "hi")

@@ -6,6 +6,7 @@ import sys
 
 import click
 
+from ._decide import decide
 from ._jobs import enqueue, jobs, show
 from ._migrate import migrate
 from ._schedule import schedule
@@ -26,5 +27,5 @@ def main() -> None:
         sys.path.insert(0, "")
 
 
-for _command in (migrate, work, enqueue, jobs, show, schedule, postgres):
+for _command in (migrate, work, enqueue, jobs, show, decide, schedule, postgres):
     main.add_command(_command)

@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.table import Table
 
 from adk_oban._schedules import StoredSchedule
-from adk_oban.jobs import AgentJob, AgentResult
+from adk_oban.jobs import AgentJob, AgentResult, UndecidedStep
 from adk_oban.schema import Applied, Migration
 
 
@@ -83,6 +83,12 @@ def job_and_result(
         if name not in shown and value not in (None, [], {}):
             table.add_row(name, _text(value))
     _console().print(table)
+
+
+def undecided(steps: Sequence[UndecidedStep], *, as_json: bool) -> None:
+    """Show the tool calls whose outcome nobody knows."""
+    columns = ["id", "tool", "agent", "attempt", "began_at", "error"]
+    _print([asdict(step) for step in steps], columns, as_json=as_json)
 
 
 def schedules(stored: Sequence[StoredSchedule], *, as_json: bool) -> None:
