@@ -1,58 +1,32 @@
-"""Starts a database and a worker, enqueues jobs of agents, and tells what happens."""
+"""Starts a database and two workers, enqueues jobs, and tells what happens."""
 
 from __future__ import annotations
 
 import asyncio
-import json
 import os
 import sys
 import time
-from asyncio.subprocess import PIPE, Process
-from collections import Counter
-from collections.abc import AsyncIterator, Coroutine
-from contextlib import asynccontextmanager
+from collections.abc import Coroutine
 from pathlib import Path
 from typing import Any
 
 from psycopg import AsyncConnection
-from rich.console import Console
 
 from adk_oban import AdkOban, AgentJob, AgentWorker, ScheduledJob, schema
 from adk_oban.embedded import EmbeddedPostgres
 from demo.agents import AGENTS, HAS_KEY, INLINE, MODEL
+from demo.crash import crash
 from demo.tools import TOOLS
+from demo.worker import CRON
+from demo.workers import Log, console, workers
 
 TEXTS = sorted((Path(__file__).parent / "texts").glob("*.md"))
-TIMEOUT = 40.0  # seconds for all of it
-
-console = Console(highlight=False, markup=False, soft_wrap=True)
-
-
-class Log:
-    """What the worker's log says of each job: its attempts' model calls."""
-
-    def __init__(self) -> None:
-        self.calls: Counter[int] = Counter()
-
-    async def follow(self, worker: Process) -> None:
-        """Read lines until the worker ends; tell of attempts that failed."""
-        assert worker.stdout is not None  # noqa: S101
-        async for raw in worker.stdout:
-            line = raw.decode().strip()
-            if not line.startswith("{"):
-                console.print(f"  worker: {line}")
-                continue
-            told = json.loads(line)
-            self.calls[told["job_id"]] += told.get("model_calls", 0)
-            if "error_message" in told:
-                console.print(
-                    f"  job {told['job_id']}: attempt {told['attempt']} of "
-                    f"{told['max_attempts']} failed: {told['error_message']}"
-                )
+TIMEOUT = 50.0  # seconds for all of it
+_ANSWER_AT = 73  # where answers begin in a line
 
 
 async def main(files: list[Path]) -> None:
-    """Run the tour."""
+    """Run the tour, and then the crash."""
     began = time.monotonic()
     why = "" if HAS_KEY else " (no GOOGLE_API_KEY: it works by rules, without any AI)"
     console.print(f"The agents' model is {MODEL!r}{why}.")
@@ -62,21 +36,24 @@ async def main(files: list[Path]) -> None:
         console.print(f"Started a PostgreSQL, and applied {len(applied)} migrations.")
         log = Log()
         async with (
-            _worker(postgres.dsn, TEXTS[0], log) as worker,
+            workers(postgres.dsn, TEXTS[0], log) as running,
             AdkOban(postgres.dsn, agents=AGENTS, tools=TOOLS) as jobs,
         ):
-            console.print(f"Started a worker process, pid {worker.pid}.\n")
-            await _tour(jobs, files or TEXTS, log)
+            pids = [f"{name} (pid {one.pid})" for name, one in running.items()]
+            console.print(f"Started two worker processes: {' and '.join(pids)}.\n")
+            await _tour(jobs, files or TEXTS)
+            await jobs.schedules.pause(CRON)
+            await crash(jobs, (files or TEXTS)[-1], running, log)
     took = time.monotonic() - began
     console.print(f"\nAll done in {took:.1f} s; nothing is left behind.")
 
 
-async def _tour(jobs: AdkOban, files: list[Path], log: Log) -> None:
+async def _tour(jobs: AdkOban, files: list[Path]) -> None:
     first, asked = files[0], [f"Report on <{file}>." for file in files]
     enqueued = [
         (
-            "later, in 3 s",
-            await ScheduledJob.schedule("reader", message=asked[0], schedule_in=3),
+            "later, in 2 s",
+            await ScheduledJob.schedule("reader", message=asked[0], schedule_in=2),
         ),
         *[("at once", await AgentWorker.enqueue("reader", "demo", m)) for m in asked],
         (
@@ -91,60 +68,39 @@ async def _tour(jobs: AdkOban, files: list[Path], log: Log) -> None:
         ),
         ("a failing model", await AgentWorker.enqueue("unlucky", "demo", asked[0])),
     ]
-    console.print(f"{len(enqueued)} jobs are enqueued:\n")
+    console.rule(f"{len(enqueued)} jobs and a schedule", align="left")
     console.print(
         f"{'job':>4}  {'what':<16} {'queue':<16} {'attempts':>8} "
-        f"{'model calls':>11} {'duration':>9}  answer"
+        f"{'model calls':>11} {'replayed':>8}  answer",
+        style="bold",
     )
     tells: list[Coroutine[Any, Any, None]] = [
-        _tell(what, job, log) for what, job in enqueued
+        _tell(what, job) for what, job in enqueued
     ]
-    tells.append(_tell_cron(jobs, log))
+    tells.append(_tell_cron(jobs))
     await asyncio.gather(*tells)
 
 
-async def _tell(what: str, job: AgentJob, log: Log) -> None:
+async def _tell(what: str, job: AgentJob) -> None:
     result = await job.result()
-    await asyncio.sleep(0)
-    took = result.duration.total_seconds() * 1000
     answer = " ".join(result.text.split())
-    if len(answer) > 150:
-        answer = f"{answer[:149]}…"
-    calls = max(log.calls[job.id], result.model_calls)
+    room = max(console.width - _ANSWER_AT, 44)
+    if len(answer) > room:
+        answer = f"{answer[: room - 1]}…"
     console.print(
         f"{job.id:>4}  {what:<16} {job.queue:<16} {result.attempts:>8} "
-        f"{calls:>11} {took:>6.0f} ms  {answer}"
+        f"{result.model_calls:>11} {result.steps['replayed']:>8}  {answer}"
     )
 
 
-async def _tell_cron(jobs: AdkOban, log: Log) -> None:
+async def _tell_cron(jobs: AdkOban) -> None:
     """Wait until the schedule has fired, and tell of its first job."""
     while True:
         for job in await jobs.list_jobs(queue="scheduled"):
             if job.meta.get("cron"):
-                await _tell(f"cron {job.meta['cron_at'][11:19]}", job, log)
+                await _tell(f"cron {job.meta['cron_at'][11:19]}", job)
                 return
         await asyncio.sleep(0.2)
-
-
-@asynccontextmanager
-async def _worker(dsn: str, file: Path, log: Log) -> AsyncIterator[Process]:
-    worker = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "demo.worker", dsn, str(file), stdout=PIPE
-    )
-    assert worker.stdout is not None  # noqa: S101
-    following: asyncio.Task[None] | None = None
-    try:
-        if (await worker.stdout.readline()).strip() != b"ready":
-            raise SystemExit("the worker did not start; see above")
-        following = asyncio.create_task(log.follow(worker))
-        yield worker
-    finally:
-        if worker.returncode is None:
-            worker.terminate()
-        await worker.wait()
-        if following is not None:
-            await following
 
 
 def _files(arguments: list[str]) -> list[Path]:

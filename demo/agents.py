@@ -5,9 +5,10 @@ from __future__ import annotations
 import os
 
 from google.adk.agents import LlmAgent
+from google.adk.workflow import START, Workflow
 
 from demo import offline  # noqa: F401  (makes ADK know the offline model)
-from demo.tools import TOOLS
+from demo.tools import TOOLS, count, read_file, weigh_sentences
 
 HAS_KEY = bool(os.environ.get("GOOGLE_API_KEY"))
 MODEL = "gemini-flash-latest" if HAS_KEY else "offline"
@@ -25,7 +26,7 @@ reader = LlmAgent(
     tools=list(TOOLS),
 )
 
-# Its model fails at the first two attempts, whichever model stands behind it else.
+# Its model fails in the middle of the first two attempts.
 unlucky = LlmAgent(
     name="unlucky",
     model="offline-unreliable",
@@ -33,7 +34,22 @@ unlucky = LlmAgent(
     tools=list(TOOLS),
 )
 
-AGENTS = {"reader": reader, "unlucky": unlucky}
+# Four model calls and three tools, one after another, then a fifth call.
+examiner = LlmAgent(
+    name="examiner",
+    model=MODEL,
+    instruction=f"{INSTRUCTION} Use one tool at a time.",
+    tools=[read_file, count, weigh_sentences],
+    output_key="findings",
+)
+writer = LlmAgent(
+    name="writer",
+    model=MODEL,
+    instruction="Say in one sentence what matters most of these findings: {findings}",
+)
+report = Workflow(name="report", edges=[(START, examiner, writer)])
+
+AGENTS = {"reader": reader, "unlucky": unlucky, "report": report}
 
 INLINE = {
     "name": "counter",

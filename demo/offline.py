@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import re
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
 from typing import Any
 
 from google.adk.models import BaseLlm, LLMRegistry
@@ -13,36 +14,38 @@ from google.adk.models.llm_response import LlmResponse
 from google.genai import types
 from oban import current_job
 
+_THINKS = 0.2  # seconds
+_UNRELIABLE = "offline-unreliable"
+
 
 class OfflineModel(BaseLlm):
-    """Reads the file first, then asks the other tools at once, then answers."""
+    """Reads the file first, then asks the other tools at once, then answers.
+
+    Told to use one tool at a time, it does.
+    """
 
     @classmethod
     def supported_models(cls) -> list[str]:
         """Return the names that ADK finds it by."""
-        return ["offline", "offline-unreliable"]
+        return ["offline", _UNRELIABLE]
 
     async def generate_content_async(
         self, llm_request: LlmRequest, stream: bool = False
     ) -> AsyncGenerator[LlmResponse, None]:
         """Give the next step of the plan; ADK calls this."""
-        job = current_job()
-        if self.model == "offline-unreliable" and job is not None and job.attempt < 3:
-            raise ConnectionError(f"the model is down (attempt {job.attempt})")
         path, found = _so_far(llm_request)
-        tools = [name for name in llm_request.tools_dict if name not in found]
-        parts: list[types.Part]
-        if path is None or not tools:
-            parts = [types.Part(text=_answer(found))]
-        elif "read_file" in tools:
-            parts = [_call("read_file", path)]
-        else:
-            parts = [_call(name, path) for name in tools]
-        tokens = sum(len(c.model_dump_json()) for c in llm_request.contents) // 4
+        await asyncio.sleep(_THINKS)
+        job = current_job()
+        if self.model == _UNRELIABLE and found and job is not None and job.attempt < 3:
+            raise ConnectionError(f"the model is down (attempt {job.attempt})")
+        parts = _plan(_instruction(llm_request), llm_request.tools_dict, path, found)
+        read, said = _tokens(llm_request.contents), _tokens(parts)
         yield LlmResponse(
             content=types.Content(role="model", parts=parts),
             usage_metadata=types.GenerateContentResponseUsageMetadata(
-                prompt_token_count=tokens, total_token_count=tokens
+                prompt_token_count=read,
+                candidates_token_count=said,
+                total_token_count=read + said,
             ),
         )
 
@@ -50,9 +53,33 @@ class OfflineModel(BaseLlm):
 LLMRegistry.register(OfflineModel)
 
 
+def _plan(
+    instruction: str, known: dict[str, Any], path: str | None, found: dict[str, Any]
+) -> list[types.Part]:
+    tools = [name for name in known if name not in found]
+    if not known and "findings: " in instruction:
+        return [types.Part(text=_headline(instruction.split("findings: ", 1)[1]))]
+    if path is None or not tools:
+        return [types.Part(text=_answer(found))]
+    if "read_file" in tools:
+        tools = ["read_file"]
+    elif "one tool at a time" in instruction:
+        tools = tools[:1]
+    return [_call(name, path) for name in tools]
+
+
+def _tokens(told: Sequence[types.Content] | Sequence[types.Part]) -> int:
+    return sum(len(each.model_dump_json(exclude_none=True)) for each in told) // 4
+
+
 def _call(name: str, path: str) -> types.Part:
     call = types.FunctionCall(name=name, args={"path": path})
     return types.Part(function_call=call)
+
+
+def _instruction(request: LlmRequest) -> str:
+    said = request.config.system_instruction if request.config else ""
+    return said if isinstance(said, str) else ""
 
 
 def _so_far(request: LlmRequest) -> tuple[str | None, dict[str, Any]]:
@@ -81,7 +108,14 @@ def _answer(found: dict[str, Any]) -> str:
     if found.get("headings"):
         said.append(f"under {', '.join(found['headings'])}")
     text = " ".join(said)
-    if found.get("key_sentences"):
-        text = f"{text}: {' '.join(found['key_sentences'])}" if text else ""
-        text = text or " ".join(found["key_sentences"])
+    if best := found.get("key_sentences") or found.get("weigh_sentences"):
+        text = f"{text}: {' '.join(best)}" if text else " ".join(best)
     return text or json.dumps(found)
+
+
+def _headline(findings: str) -> str:
+    """Leave out how long the text is: its title, and what it says."""
+    line = findings.strip().splitlines()[0]
+    title, _, rest = line.partition("” has ")
+    said = rest.partition(": ")[2]
+    return f"{title}”: {said}" if said else line

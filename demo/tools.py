@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 from collections import Counter
 from pathlib import Path
 
+from oban import current_job, telemetry
+
+BEGUN = "demo.tool.begun"
+"""The event of a slow tool that has begun: the demo kills its process then."""
+
+_SLOW = 1.0  # seconds
 _MOST = 200_000  # characters
 _FILLER = frozenset(
     "a an and are as at be but by for from has have if in into is it its no not of on "
@@ -67,6 +74,18 @@ def key_sentences(path: str, most: int = 1) -> list[str]:
     sentences = _sentences(text)
     best = sorted(sentences, key=weight, reverse=True)[: max(1, int(most))]
     return sorted(best, key=sentences.index)
+
+
+async def weigh_sentences(path: str) -> list[str]:
+    """Weigh all sentences of a text file, slowly, and find the one that matters most.
+
+    Args:
+        path: Where it is.
+    """
+    if (job := current_job()) is not None:
+        telemetry.execute(BEGUN, {"job_id": job.id, "attempt": job.attempt})
+    await asyncio.sleep(_SLOW)
+    return key_sentences(path)
 
 
 TOOLS = (read_file, count, headings, key_sentences)
