@@ -18,7 +18,7 @@ from ._codec import storable
 from ._invocation import Answer, Invocation, close_agent
 from ._journal import Journal
 from ._kind import Kind
-from ._oban_queries import DONE
+from ._oban_queries import DONE, RETRIED
 from ._order import NET, WAITS
 from ._report import Report
 from ._retry_after import retry_after
@@ -142,6 +142,7 @@ class Attempt:
             if turn is None:
                 raise NotOwner
             if turn.completed:
+                self._job.extra[RETRIED] = True
                 return None
             if turn.waits:
                 return Snooze(NET, {WAITS: "order"})

@@ -23,6 +23,9 @@ from ._query import statement
 DONE = "adk_oban_done"
 """In a job's `extra`: its completion has been committed with its turn."""
 
+RETRIED = "adk_oban_retried"
+"""In a job's `extra`: its turn had landed before, and it only completes once more."""
+
 _SERVICES = "_adk_oban_services"
 _ACKED = ("id", "attempted_at", "state", "attempt_change", "schedule_in", "error")
 
@@ -64,9 +67,8 @@ async def _settle(services: Any, acks: list[AckAction]) -> None:
 def _lets_others_go(ack: AckAction) -> bool:
     if ack.state == "scheduled":
         return (ack.meta or {}).get(WAITS) == "order"
-    if ack.state == "completed":  # an agent's completes with its turn, but for a retry
-        return isinstance(ack.job.args, dict) and "session_id" in ack.job.args
-    return ack.state in ("cancelled", "discarded")
+    ended = ack.state in ("cancelled", "discarded")
+    return ended or bool(ack.job.extra.get(RETRIED))
 
 
 async def cancel_jobs(query: Query, ids: list[int]) -> tuple[int, list[int]]:
