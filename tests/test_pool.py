@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import AsyncExitStack
+
 import pytest
 from psycopg import AsyncConnection
 from psycopg_pool import AsyncConnectionPool
@@ -96,3 +98,17 @@ async def test_a_direct_pool_prepares_statements(dsn):
     pool = await open_pool(dsn, max_size=1)
     async with pool, pool.connection() as conn:
         assert conn.prepare_threshold == 5
+
+
+async def test_all_connections_that_ended_while_idle_are_replaced_at_once(dsn):
+    async with proxy(dsn) as between:
+        pool = await open_pool(between.dsn, max_size=10)
+        async with pool:
+            async with AsyncExitStack() as stack:
+                for _ in range(8):
+                    await stack.enter_async_context(pool.connection())
+            await between.close()
+
+            # One at a time, with the pool's pauses, they would take a minute.
+            async with pool.connection(timeout=10) as conn:
+                await conn.execute("SELECT 1")

@@ -34,6 +34,17 @@ async def open_pool(dsn: str, *, max_size: int) -> AsyncConnectionPool:
             pooled = await is_pooled(conn)
     except Error as error:
         raise _unavailable(dsn, error) from error
+
+    async def check(conn: AsyncConnection) -> None:
+        try:
+            await check_connection(conn)
+        except Exception:
+            # Those that lie idle have mostly ended with it. The pool would find out of
+            # one at a time, and pause before the next one for longer and longer. It
+            # has them all out meanwhile, so that nobody may interrupt it.
+            await asyncio.shield(pool.check())
+            raise
+
     pool = AsyncConnectionPool(
         dsn,
         min_size=1,
@@ -41,7 +52,7 @@ async def open_pool(dsn: str, *, max_size: int) -> AsyncConnectionPool:
         open=False,
         # Behind a pooler, a statement may meet another connection than its preparation.
         kwargs={"prepare_threshold": None} if pooled else None,
-        check=check_connection,
+        check=check,
         # Given up early, since the next caller tries afresh and at once.
         reconnect_timeout=5,
     )
