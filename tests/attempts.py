@@ -145,7 +145,21 @@ def shown(event: Any) -> Any:
     return data
 
 
-async def fail_commits(conn: AsyncConnection, prefix: str, *, times: int = 1) -> None:
+async def asked(conn: AsyncConnection, prefix: str) -> list[tuple[Any, ...]]:
+    """Return what agents ask people: the kind, the tool, its args, ADK's own call."""
+    found = await conn.execute(
+        f"SELECT kind, tool, args, payload FROM {prefix}.adk_oban_approvals ORDER BY id"
+    )
+    return await found.fetchall()
+
+
+async def fail_commits(
+    conn: AsyncConnection,
+    prefix: str,
+    *,
+    times: int = 1,
+    table: str = "adk_oban_results",
+) -> None:
     """Let the next commits of turns fail in the database."""
     await conn.execute(f"CREATE SEQUENCE {prefix}.commits")
     await conn.execute(
@@ -154,6 +168,6 @@ async def fail_commits(conn: AsyncConnection, prefix: str, *, times: int = 1) ->
         "RAISE EXCEPTION 'commit refused'; END IF; RETURN NEW; END $$"
     )
     await conn.execute(
-        f"CREATE TRIGGER fail BEFORE INSERT ON {prefix}.adk_oban_results "
+        f"CREATE TRIGGER fail BEFORE INSERT ON {prefix}.{table} "
         f"FOR EACH ROW EXECUTE FUNCTION {prefix}.fail()"
     )

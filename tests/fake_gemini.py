@@ -10,7 +10,10 @@ The real google-genai client is pointed at it by `FakeGemini.env`:
 from __future__ import annotations
 
 import json
+import select
+import socket
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -56,7 +59,9 @@ class Cut:
 
 @dataclass(frozen=True)
 class Hang:
-    """No answer, as long as the server runs."""
+    """No answer, or only its first word, until the client goes or the server stops."""
+
+    first: str = ""
 
 
 type Reply = str | Call | list[Call] | Ends | Blocked | Fault | Cut | Hang
@@ -92,6 +97,7 @@ class FakeGemini:
     ) -> None:
         self._replies = replies if callable(replies) else iter(replies)
         self.requests: list[Request] = []
+        self.left: list[float] = []  # when clients went that it let hang
         self.closing = threading.Event()
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), _Handler)
         self._server.daemon_threads = False  # closing waits for them
@@ -135,8 +141,11 @@ class _Handler(BaseHTTPRequestHandler):
         match fake.reply(Request(model, stream, body)):
             case Fault() as fault:
                 self._fault(fault)
-            case Hang():
-                fake.closing.wait()
+            case Hang(first):
+                if first:
+                    self._start(200, kind="text/event-stream")
+                    self._chunk(next(answers(f"{first} ", split=True)))
+                self._hang(fake)
             case Cut():
                 self._start(200, length=1000)
                 self.wfile.write(b'data: {"candid')
@@ -161,7 +170,17 @@ class _Handler(BaseHTTPRequestHandler):
     def _stream(self, chunks: Iterator[dict[str, Any]]) -> None:
         self._start(200, kind="text/event-stream")
         for chunk in chunks:
-            self.wfile.write(f"data: {json.dumps(chunk)}\r\n\r\n".encode())
+            self._chunk(chunk)
+
+    def _chunk(self, chunk: dict[str, Any]) -> None:
+        self.wfile.write(f"data: {json.dumps(chunk)}\r\n\r\n".encode())
+
+    def _hang(self, fake: FakeGemini) -> None:
+        while not fake.closing.is_set():
+            readable, _, _ = select.select([self.connection], [], [], 0.005)
+            if readable and not self.connection.recv(1, socket.MSG_PEEK):
+                fake.left.append(time.monotonic())
+                return
 
     def _start(
         self,

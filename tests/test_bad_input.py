@@ -158,7 +158,7 @@ async def test_steps_of_another_version_are_refused_and_nothing_is_lost(
     async with run.client(agent(call("look"), OSError("down"), "done")) as jobs:
         job = await enqueue(max_attempts=2)
         assert await _oban.run_next(jobs.oban, "agents") == "retryable"
-        await conn.execute(f"UPDATE {migrated}.adk_oban_steps SET version = 2")
+        await conn.execute(f"UPDATE {migrated}.adk_oban_steps SET version = 3")
         await drain_twice(jobs)
         waits = await job.reload()
         assert waits.state in ("scheduled", "retryable")
@@ -225,6 +225,8 @@ async def test_a_wrong_option_of_a_job_is_refused(run, options, error, match):
     [
         ({"tool_timeout": 0}, ValueError, "tool_timeout must be more than 0"),
         ({"tool_timeout": {"x": -1}}, ValueError, "tool_timeout must be more than 0"),
+        ({"model_timeout": 0}, ValueError, "model_timeout must be more than 0"),
+        ({"model_timeout": {"x": -1}}, ValueError, "model_timeout must be more than 0"),
         ({"job_timeout": -1}, ValueError, "job_timeout must be more than 0"),
         ({"retry_error_codes": "SAFETY"}, TypeError, "must be a list of strings"),
     ],

@@ -17,7 +17,15 @@ from adk_oban import AdkOban, AgentWorker, once
 from adk_oban.cli import main
 from adk_oban.testing import ScriptedModel, call, drain
 
-EACH = ["oban", "adk_sessions", "results", "schedules", "steps", "producers"]
+EACH = [
+    "oban",
+    "adk_sessions",
+    "results",
+    "schedules",
+    "steps",
+    "producers",
+    "live_jobs",
+]
 
 
 @pytest.fixture
@@ -42,8 +50,8 @@ def test_migrate_goes_up_and_down_and_tells_its_status(run):
     assert run("migrate", "up") == "nothing to do\n"
     assert json.loads(run("migrate", "up", "--json")) == []
     status = json.loads(run("migrate", "status", "--json"))
-    assert [row["version"] for row in status] == [1, 2, 3, 4, 5, 6]
-    assert "took back 6 producers, 5 steps" in run("migrate", "down", "--yes")
+    assert [row["version"] for row in status] == [1, 2, 3, 4, 5, 6, 7]
+    assert "took back 7 live_jobs, 6 producers" in run("migrate", "down", "--yes")
     assert json.loads(run("migrate", "status", "--json")) == []
 
 
@@ -101,6 +109,64 @@ def test_show_tells_of_a_job_its_result_and_its_end(run, dsn, prefix):
     assert "no job 99" in run("show", "99", code=1)
 
 
+def test_show_tells_where_a_job_stands_and_its_steps(run, dsn, prefix):
+    run("migrate", "up")
+    run("enqueue", "sample_agents:named", "hi", "--user", "anna")
+    asyncio.run(run_all(dsn, prefix))
+
+    shown = json.loads(run("show", "1", "--json"))
+    assert shown["status"]["steps_done"] == len(shown["steps"]) > 0
+    assert shown["status"]["cursor"].startswith("1-")
+    assert {step["source"] for step in shown["steps"]} == {"live"}
+    assert shown["approvals"] == []
+    told = run("show", "1")
+    for word in ("completed", "1 of 3", "anna", "model", "live", "named"):
+        assert word in told
+
+
+def test_jobs_are_found_by_every_filter_and_a_page_at_a_time(run):
+    run("migrate", "up")
+    for number in "123":
+        run("enqueue", "helper", number, "--user", f"u{number}", "--app", "shop")
+    everything = ("--app", "shop", "--agent", "helper", "--state", "available")
+    everything += ("--state", "scheduled", "--since", "1h", "--queue", "agents")
+
+    page = json.loads(run("jobs", *everything, "--limit", "2", "--json"))
+    assert [job["id"] for job in page["jobs"]] == [3, 2]
+    rest = json.loads(run("jobs", *everything, "--after", page["next"], "--json"))
+    assert ([job["id"] for job in rest["jobs"]], rest["next"]) == ([1], None)
+    assert [job["id"] for job in listed(run, "--user", "u2")] == [2]
+    assert listed(run, "--session", "s") == listed(run, "--tag", "t") == []
+    assert listed(run, "--until", "1h") == []
+
+
+def test_a_page_tells_people_where_the_next_begins(run):
+    run("migrate", "up")
+    for number in "123":
+        run("enqueue", "helper", number)
+
+    assert len(run("jobs", "--limit", "3").splitlines()) == 4
+    *_, more = run("jobs", "--limit", "2").splitlines()
+    assert more.startswith("more: --after ")
+    assert len(run("jobs", "--after", more.split()[-1]).splitlines()) == 2
+
+
+def test_jobs_are_cancelled_and_retried_by_filter(run):
+    run("migrate", "up")
+    for user in ("a", "a", "b"):
+        run("enqueue", "helper", "hi", "--user", user)
+
+    assert run("cancel", "--user", "a", "--reason", "gone") == "cancelled 2 jobs\n"
+    assert len(listed(run, "--state", "cancelled")) == 2
+    retried = run("retry", "--state", "cancelled", "--user", "a", "--json")
+    assert json.loads(retried) == {"count": 2}
+    assert len(listed(run, "--state", "available")) == 3
+
+
+def listed(run: Callable[..., str], *filters: str) -> list[dict]:
+    return json.loads(run("jobs", *filters, "--json"))["jobs"]
+
+
 def test_schedules_are_added_listed_paused_resumed_and_removed(run):
     run("migrate", "up")
     run("schedule", "add", "@daily", "helper", "Clean up", "--name", "nightly")
@@ -131,6 +197,13 @@ def test_schedules_are_added_listed_paused_resumed_and_removed(run):
         (["enqueue", "helper", "hi", "--in", "1h", "--at", "2030-01-01"], "either"),
         (["enqueue", "x", "hi", "-a", "sample_agents"], "'x' is not registered"),
         (["jobs", "--state", "done"], "state must be one of"),
+        (["jobs", "--limit", "0"], "limit must be 1 to 1000, got 0"),
+        (["jobs", "--after", "17"], "must be the cursor of a page"),
+        (["jobs", "--since", "2030-01-01"], "since must have a time zone"),
+        (["jobs", "--until", "soon"], "--until must be an ISO time"),
+        (["cancel"], "name jobs by their numbers, or find them by options"),
+        (["cancel", "1", "--user", "u"], "name jobs by their numbers"),
+        (["retry", "--state", "completed"], "got 'completed'"),
         (["schedule", "add", "often", "helper"], "cron expression 'often'"),
         (["schedule", "add", "@daily", "h", "--timezone", "Mars"], "timezone 'Mars'"),
         (["schedule", "remove", "nobody"], "no schedule is named 'nobody'"),
@@ -147,7 +220,7 @@ def test_bad_input_is_one_clear_line(run, arguments, message):
 
     assert message in error
     assert "Traceback" not in error
-    assert json.loads(run("jobs", "--json")) == []
+    assert json.loads(run("jobs", "--json")) == {"jobs": [], "next": None}
 
 
 def test_no_connection_and_no_tables_are_clear_errors(run):
@@ -178,7 +251,7 @@ def test_without_a_dsn_an_embedded_server_is_used_and_named(data):
     assert first.stdout == "job 1 is available in queue agents\n"
     assert str(data) in first.stderr
     assert len(first.stderr.splitlines()) == 1
-    assert len(json.loads(second.stdout)) == 1
+    assert len(json.loads(second.stdout)["jobs"]) == 1
     assert not (data / "users").exists()
 
 

@@ -93,3 +93,12 @@ def test_agents_are_modules_names_and_folders():
         {"helper": "my_app.agents:helper"},
         Path("agents"),
     ]
+
+
+def test_a_secret_is_said_and_not_shown(tmp_path):
+    (tmp_path / "adk-oban.toml").write_text('webhook_secret = "whsec_file"\n')
+    told = load_settings(tmp_path, {"ADK_OBAN_WEBHOOK_SECRET": "whsec_a whsec_b"})
+
+    assert load_settings(tmp_path, {}).webhook_secret == "whsec_file"
+    assert told.webhook_secret == "whsec_a whsec_b"
+    assert "whsec" not in repr(told)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections import Counter
 
 import pytest
@@ -363,3 +364,56 @@ async def test_outside_a_job_nothing_is_recorded(run, conn, migrated):
         await conn.execute(f"SELECT count(*) FROM {migrated}.adk_oban_steps")
     ).fetchall()
     assert rows == [(1,)]
+
+
+class SlowModel(ScriptedModel):
+    """A model that hangs on the first attempt, after what it may have begun to say."""
+
+    begins_with: str = ""
+    left: list[int] = []
+
+    async def generate_content_async(self, llm_request, stream=False):
+        if attempt() == 1:
+            try:
+                if self.begins_with:
+                    yield said(self.begins_with, partial=True)
+                await asyncio.Event().wait()
+            finally:
+                self.left.append(attempt())
+        async for response in super().generate_content_async(llm_request, stream):
+            yield response
+
+
+@pytest.mark.parametrize("begins_with", ["", "Once"])
+@pytest.mark.parametrize("limit", [0.2, {"slow": 0.2}], ids=["all", "by name"])
+async def test_a_call_that_takes_too_long_is_aborted_and_tried_again(
+    run, begins_with, limit
+):
+    model = SlowModel(model="slow", replies=["done"], begins_with=begins_with)
+    seen = await run(agent(model), adk_oban={"model_timeout": limit})
+    assert seen.ended == {"retryable": 1, "completed": 1}
+    assert (
+        "TimeoutError: model 'slow' has not answered within 0.2 s; "
+        "AdkOban(model_timeout=...) sets the limit" in seen.error
+    )
+    assert (model.left, seen.result.text) == ([1], "done")
+
+
+async def test_a_limit_of_one_model_does_not_hold_for_others(run):
+    model = ScriptedModel(replies=["done"])
+    seen = await run(agent(model), adk_oban={"model_timeout": {"other": 0.000001}})
+    assert seen.ended == {"completed": 1}
+
+
+async def test_what_the_agent_does_between_two_calls_is_not_the_models_time(run):
+    model = ScriptedModel(replies=[call("look"), "done"])
+    mine = agent(model, after_tool_callback=lambda **_: asyncio.sleep(0.3))
+    seen = await run(mine, adk_oban={"model_timeout": 0.25})
+    assert seen.ended == {"completed": 1}
+
+
+async def test_the_limit_of_an_attempt_aborts_a_call_too(run):
+    model = SlowModel(replies=["done"])
+    seen = await run(agent(model), timeout=0.3)
+    assert "the attempt has not ended within 0.3 s" in seen.error
+    assert (model.left, seen.result.text) == ([1], "done")

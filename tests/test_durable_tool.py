@@ -20,7 +20,7 @@ from google.genai import types
 from pydantic import BaseModel, Field
 
 from adk_oban.testing import ScriptedModel, call
-from attempts import Runs, attempt, fail_commits, in_order
+from attempts import Runs, asked, attempt, fail_commits, in_order
 
 ran: Counter[str] = Counter()
 
@@ -285,19 +285,19 @@ async def test_a_question_is_asked_again_under_the_new_calls_id(run, conn, migra
         tool_context.request_confirmation(hint="Really?", payload={"n": 1})
         return "asked"
 
-    await fail_commits(conn, migrated)
+    await fail_commits(conn, migrated, table="adk_oban_approvals")
     seen = await run(agent(ask, replies=[call("ask"), "never said"]))
     assert (seen.count(2, "tool ask replayed"), ran["tool"]) == (1, 1)
     calls = [c for e in seen.session.events for c in e.get_function_calls()]
-    (asked,) = [
+    (wanted,) = [
         (id, confirmation.hint)
         for e in seen.session.events
         for id, confirmation in e.actions.requested_tool_confirmations.items()
     ]
-    assert asked == (calls[0].id, "Really?")
-    (waiting,) = seen.result.waiting_for
-    assert waiting["name"] == "adk_request_confirmation"
-    assert waiting["args"]["originalFunctionCall"]["id"] == calls[0].id
+    assert wanted == (calls[0].id, "Really?")
+    ((kind, tool, args, payload),) = await asked(conn, migrated)
+    assert (kind, tool, args) == ("confirmation", "ask", {})
+    assert payload["originalFunctionCall"]["id"] == calls[0].id
 
 
 async def test_parallel_calls_are_recorded_each_on_its_own(run):
@@ -459,13 +459,13 @@ async def test_a_long_running_tool_is_replayed_and_waited_for(run, conn, migrate
         """Order it."""
         ran["tool"] += 1
 
-    await fail_commits(conn, migrated)
+    await fail_commits(conn, migrated, table="adk_oban_approvals")
     tool = LongRunningFunctionTool(order)
     seen = await run(agent(tool, replies=[call("order", what="tea"), "ordered"]))
     assert seen.steps(2)[1] == "tool order replayed"
     assert ran["tool"] == 1
-    (waiting,) = seen.result.waiting_for
-    assert (waiting["name"], waiting["args"]) == ("order", {"what": "tea"})
+    ((kind, tool, args, _),) = await asked(conn, migrated)
+    assert (kind, tool, args) == ("long_running", "order", {"what": "tea"})
 
 
 @pytest.mark.filterwarnings("ignore:.*plugins.*deprecated")

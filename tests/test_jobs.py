@@ -32,9 +32,8 @@ async def test_many_may_wait_for_one_job(serve, helper):
 
 
 async def test_a_result_is_heard_of_in_another_process_without_polling(
-    serve, helper, dsn, migrated, monkeypatch
+    serve, helper, dsn, migrated
 ):
-    monkeypatch.setattr("adk_oban.jobs._LOOK_EVERY", 60)
     async with (
         AdkOban(dsn, prefix=migrated, name="client"),
         serve(agents={"helper": helper}),
@@ -202,3 +201,13 @@ async def test_jobs_are_listed_newest_first_by_state_and_queue(client):
     assert [j.id for j in await client.list_jobs(limit=1)] == [second.id]
     with pytest.raises(ValueError, match="state must be one of"):
         await client.list_jobs(state="done")
+
+
+async def test_why_a_job_was_cancelled_that_never_ran_outlives_it(client):
+    job = await AgentWorker.enqueue("helper", "u", "hi")
+    await job.cancel(reason="not needed")
+    await client.oban.delete_job(job.id)
+
+    with pytest.raises(JobFailedError, match="cancelled: not needed"):
+        await job.result(timeout=5)
+    assert await client.get_job(job.id) is None

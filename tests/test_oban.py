@@ -95,10 +95,10 @@ async def test_a_job_without_services_is_left_for_another_node(migrated, oban):
 async def test_notifications_on_a_channel_of_ours_arrive(oban, conn, migrated):
     heard = asyncio.Queue()
     token = await _oban.listen(
-        oban, "adk_result", lambda channel, payload: heard.put_nowait(payload)
+        oban, "adk_event", lambda channel, payload: heard.put_nowait(payload)
     )
     await conn.execute(
-        "SELECT pg_notify(%s, %s)", (f"{migrated}.oban_adk_result", '{"job_id": 7}')
+        "SELECT pg_notify(%s, %s)", (f"{migrated}.oban_adk_event", '{"job_id": 7}')
     )
 
     assert await asyncio.wait_for(heard.get(), 10) == {"job_id": 7}

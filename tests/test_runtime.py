@@ -131,30 +131,6 @@ async def test_one_jobs_failure_and_cancellation_touch_no_other(serve):
         assert (await slow.result(timeout=10)).text == "slow"
 
 
-async def test_a_running_job_is_cancelled_at_a_safe_point(serve):
-    started, release = asyncio.Event(), asyncio.Event()
-
-    async def wait() -> str:
-        """Wait."""
-        started.set()
-        await release.wait()
-        return "done"
-
-    def reply(request):
-        from adk_oban.testing import call
-
-        return call("wait")
-
-    agent = LlmAgent(name="s", model=ScriptedModel(replies=reply), tools=[wait])
-    async with serve(agents={"s": agent}) as jobs:
-        job = await AgentWorker.enqueue("s", "u", "hi")
-        await asyncio.wait_for(started.wait(), 10)
-        await jobs.oban.cancel_job(job.id)
-        release.set()
-        with pytest.raises(Exception, match="was cancelled"):
-            await job.result(timeout=10)
-
-
 async def test_an_existing_pool_is_used_and_left_open(dsn, migrated, helper):
     async with AsyncConnectionPool(dsn, min_size=1, open=False) as pool:
         async with AdkOban(pool=pool, prefix=migrated, agents={"h": helper}) as jobs:
@@ -226,7 +202,7 @@ async def test_stop_is_safe_before_start_and_twice(dsn, migrated):
     await jobs.stop()
     await jobs.stop()
     async with jobs:
-        assert await jobs.list_jobs() == []
+        assert len(await jobs.list_jobs()) == 0
 
 
 async def test_it_leaves_no_task_behind(serve, helper):
@@ -339,7 +315,7 @@ async def test_the_dsn_and_prefix_may_come_from_the_environment(
     monkeypatch.setenv("ADK_OBAN_DSN", dsn)
     monkeypatch.setenv("ADK_OBAN_PREFIX", migrated)
     async with AdkOban() as jobs:
-        assert await jobs.list_jobs() == []
+        assert len(await jobs.list_jobs()) == 0
 
 
 async def test_what_is_used_before_the_start_is_refused(dsn):

@@ -42,6 +42,11 @@ async def test_migrate_makes_obans_tables_adks_and_ours(conn, prefix):
         "adk_oban_producers",
         "adk_oban_schedules",
         "adk_oban_steps",
+        "adk_oban_events",
+        "adk_oban_approvals",
+        "adk_oban_uniques",
+        "adk_oban_fan_in_jobs",
+        "adk_oban_fan_ins",
     }
     await schema.check(conn, prefix=prefix)
 

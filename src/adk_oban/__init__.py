@@ -3,7 +3,8 @@
 from ._clock import now
 from .effects import idempotency_key, once, transactional
 from .errors import AdkObanError
-from .jobs import AgentJob, AgentResult
+from .jobs import AgentJob
+from .results import AgentResult
 from .runtime import AdkOban
 from .scheduled import Schedule, ScheduledJob
 from .sessions import PostgresSessionService

@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Self
 
+from google.adk.agents._streaming_mode import StreamingMode
 from google.adk.agents.run_config import RunConfig
 from google.genai import types
 from pydantic import ValidationError
@@ -35,6 +36,11 @@ KEYS = frozenset(
         "ordering",
         "on_cancel",
         "timeout",
+        "streaming",
+        "when_busy",
+        "approval_timeout",
+        "on_approval_timeout",
+        "on_complete",
     }
 )
 
@@ -43,6 +49,12 @@ ORDERINGS = ("session", "none")
 
 ON_CANCEL = ("discard", "keep")
 """What becomes of what a job has done when it is cancelled."""
+
+WHEN_BUSY = ("enqueue", "reject", "interrupt", "rollback", "merge")
+"""What becomes of a message for a session whose earlier job has not ended."""
+
+ON_APPROVAL_TIMEOUT = ("reject", "approve", "cancel")
+"""What becomes of a question that nobody has answered in time."""
 
 type Message = str | types.Content | Mapping[str, Any]
 
@@ -65,6 +77,12 @@ class AgentArgs:
         on_cancel: `"discard"`: a cancelled job leaves no trace in its session;
             `"keep"`: what it has done so far. None: `"discard"`.
         timeout: How many seconds an attempt may take; None: as many as it takes.
+        streaming: Whether partial text reaches those who follow the job.
+        when_busy: What becomes of it when its session is busy; None: `"enqueue"`.
+        approval_timeout: How many seconds people have to answer; None: as many as it
+            takes.
+        on_approval_timeout: `"reject"`, `"approve"` or `"cancel"`; None: `"reject"`.
+        on_complete: What follows on its end, as `on_complete.py` has it.
     """
 
     user_id: str
@@ -77,6 +95,11 @@ class AgentArgs:
     ordering: str | None = None
     on_cancel: str | None = None
     timeout: float | None = None
+    streaming: bool | None = None
+    when_busy: str | None = None
+    approval_timeout: float | None = None
+    on_approval_timeout: str | None = None
+    on_complete: list[dict[str, Any]] | None = None
 
     @classmethod
     def parse(cls, args: Mapping[str, Any], *, also: frozenset[str] = KEYS) -> Self:
@@ -117,6 +140,15 @@ class AgentArgs:
             ordering=_choice("ordering", args.get("ordering"), ORDERINGS),
             on_cancel=_choice("on_cancel", args.get("on_cancel"), ON_CANCEL),
             timeout=_seconds("timeout", args.get("timeout")),
+            streaming=_flag("streaming", args.get("streaming")),
+            when_busy=_choice("when_busy", args.get("when_busy"), WHEN_BUSY),
+            approval_timeout=_seconds("approval_timeout", args.get("approval_timeout")),
+            on_approval_timeout=_choice(
+                "on_approval_timeout",
+                args.get("on_approval_timeout"),
+                ON_APPROVAL_TIMEOUT,
+            ),
+            on_complete=_steps("on_complete", args.get("on_complete")),
         )
 
     def to_json(self) -> dict[str, Any]:
@@ -134,7 +166,10 @@ class AgentArgs:
 
     def run_config(self) -> RunConfig:
         """Return `runner_opts` as ADK's `RunConfig`."""
-        return RunConfig.model_validate_json(json.dumps(self.runner_opts))
+        config = RunConfig.model_validate_json(json.dumps(self.runner_opts))
+        if self.streaming:
+            return config.model_copy(update={"streaming_mode": StreamingMode.SSE})
+        return config
 
 
 def new_session_id(kind: str) -> str:
@@ -286,6 +321,20 @@ def _choice(name: str, value: object, choices: tuple[str, ...]) -> str | None:
     if value not in choices:
         raise ValueError(f"{name} must be one of {choices!r}, got {show(value)}")
     return value
+
+
+def _flag(name: str, value: object) -> bool | None:
+    if value is not None and not isinstance(value, bool):
+        raise TypeError(f"{name} must be true or false, got {show(value)}")
+    return value
+
+
+def _steps(name: str, value: object) -> list[dict[str, Any]] | None:
+    if value is None:
+        return None
+    if not isinstance(value, list) or not all(isinstance(v, dict) for v in value):
+        raise TypeError(f"{name} must be a list of objects, got {show(value)}")
+    return check_json(name, value)
 
 
 def _seconds(name: str, value: object) -> float | None:

@@ -12,20 +12,24 @@ from google.adk.errors._stale_session_error import StaleSessionError
 from oban import Cancel, Job, Snooze
 
 from . import _oban
+from ._abort import Abort
+from ._answers import Answers
 from ._args import AgentArgs
 from ._clock import Clock, naive_utc, real_now
-from ._codec import storable
 from ._invocation import Answer, Invocation, close_agent
 from ._journal import Journal
 from ._kind import Kind
 from ._oban_queries import DONE, RETRIED
 from ._order import NET, WAITS
+from ._pauses import TALLY, Pauses
 from ._report import Report
 from ._retry_after import retry_after
 from ._services import Services
 from ._steps import Owner
+from ._stops import Stops
+from ._stream import Stream
 from ._turn import Ask, Landing, Turn
-from ._verdict import NotOwner, RefusedError, Undecided
+from ._verdict import Asks, NotOwner, RefusedError, Stopped, Undecided
 from .agents import AgentRegistry, FoundAgent
 from .errors import SchemaVersionError, UnknownAgentError
 
@@ -36,8 +40,6 @@ RETRY_AFTER = "adk_oban_retry_after"
 
 # How often an attempt runs again since its session was written meanwhile.
 _MOVES = 10
-# A job that waits for a person waits as long as it takes: ten years.
-_FOREVER = 10 * 365 * 86_400
 
 
 class Attempt:
@@ -56,6 +58,11 @@ class Attempt:
         self._report = Report(job, kind, services.results)
         self._owner = _owner(job)
         self._journal: Journal | None = None
+        self._pauses = Pauses(job, self._owner, self._report, services)
+        self._stops = Stops(job, self._owner, self._report, services)
+        self._turn: Turn | None = None
+        self._segment = 0
+        self._told: set[tuple[str, int]] = set()
 
     async def run(self) -> Cancel | Snooze | None:
         """Run it: returns when the job completed or waits, or with why it ends.
@@ -68,15 +75,18 @@ class Attempt:
             args = self._args()
             found = await self._agent(args)
             try:
-                return await self._in_time(args, self._drive(args, found))
+                return await self._in_time(args, self._to_an_end(args, found))
             finally:
+                await self._show_the_rest()
                 if found.fresh:
                     await close_agent(found.agent, self._services)
         except RefusedError as refused:
-            return await self._cancelled(str(refused))
+            return await self._stops.cancel(str(refused))
         except Undecided as undecided:
             logger.warning("job %s waits for a person: %s", self._job.id, undecided)
-            return Snooze(_FOREVER, {WAITS: "decision"})
+            return await self._pauses.decide(self._segment)
+        except Asks as asks:
+            return await self._pauses.ask([asks.question], self._segment)
         except SchemaVersionError as error:
             # A worker of the other version can go on with it.
             logger.error("job %s waits for another worker: %s", self._job.id, error)
@@ -98,12 +108,20 @@ class Attempt:
             if await self._is_undecided():
                 # The body of a tool that runs once was cut off in the middle.
                 self._report.failed(type(error).__name__, str(error))
-                return Snooze(_FOREVER, {WAITS: "decision"})
+                return await self._pauses.decide(self._segment)
             if _is_limit(error):
                 # What is recorded counts on each attempt, so all of them end here.
-                return await self._cancelled(f"{error}: see runner_opts.max_llm_calls")
+                reason = f"{error}: see runner_opts.max_llm_calls"
+                return await self._stops.cancel(reason)
             await self._failed(error)
             raise
+
+    async def _show_the_rest(self) -> None:
+        """Show what the agent did until here, before the job is given up."""
+        task = asyncio.current_task()
+        stopping = task is not None and task.cancelling()
+        if self._turn is not None and self._turn.stream is not None and not stopping:
+            await self._turn.stream.flush()
 
     async def _is_undecided(self) -> bool:
         if self._journal is None or not self._journal.begun:
@@ -124,6 +142,16 @@ class Attempt:
                 "it recorded is kept for the next one"
             ) from error
 
+    async def _to_an_end(
+        self, args: AgentArgs, found: FoundAgent
+    ) -> Cancel | Snooze | None:
+        try:
+            return await self._drive(args, found)
+        except Stopped:
+            assert self._turn is not None  # noqa: S101  (it was read)
+            left = self._journal.bodies.left if self._journal else []
+            return await self._stops.stop(args, self._turn, left)
+
     async def _drive(
         self, args: AgentArgs, found: FoundAgent
     ) -> Cancel | Snooze | None:
@@ -137,26 +165,46 @@ class Attempt:
             ordered=args.ordering != "none",
             config=args.run_config().get_session_config,
         )
-        for _ in range(_MOVES):
-            turn = await self._services.turns.begin(ask)
-            if turn is None:
-                raise NotOwner
+        resumable, moves = False, 0
+        while moves < _MOVES:
+            turn = await self._begin(ask)
             if turn.completed:
                 self._job.extra[RETRIED] = True
                 return None
             if turn.waits:
                 return Snooze(NET, {WAITS: "order"})
-            answer = await self._answer(args, found, turn)
-            abort = _oban.cancellation_of(self._job)
-            if abort is not None and abort.is_set():
-                return await self._stopped(args, turn, answer)
-            if await self._landed(turn, answer):
+            if Answers(turn.approvals).missing:
+                if (end := await self._pauses.settle()) is None:
+                    continue
+                return end
+            resumable = resumable or turn.segment > 0
+            answer = await self._answer(args, found, turn, resumable=resumable)
+            if answer.questions and not answer.resumable:
+                # From the journal once more, now that it pauses: ADK then notes where
+                # its agents are, which it does not need of those that never wait.
+                resumable = True
+                self._told = self._journal.told if self._journal else set()
+                continue
+            if answer.questions:
+                if end := await self._pauses.land(args, turn, answer):
+                    return end
+            elif await self._landed(turn, answer):
                 return None
+            moves += 1
         raise StaleSessionError(
             f"session {self._report.session_id!r} was written by somebody else during "
             f"each of {_MOVES} runs of the agent; what they recorded is kept for the "
             "next attempt"
         )
+
+    async def _begin(self, ask: Ask) -> Turn:
+        turn = await self._services.turns.begin(ask)
+        if turn is None:
+            raise NotOwner
+        self._turn, self._segment = turn, turn.segment
+        if turn.is_cancelled and not turn.completed:
+            raise Stopped
+        return turn
 
     def _args(self) -> AgentArgs:
         try:
@@ -181,48 +229,77 @@ class Attempt:
             name = self._services.agents.app_name_of(args.agent_module, found.agent)
             self._report.app_name = name or self._report.app_name
 
-    async def _answer(self, args: AgentArgs, found: FoundAgent, turn: Turn) -> Answer:
+    async def _answer(
+        self, args: AgentArgs, found: FoundAgent, turn: Turn, *, resumable: bool
+    ) -> Answer:
+        answers = Answers(turn.approvals)
+        clock = self._clock(turn)
+        journal = self._journal = self._new_journal(turn, clock, answers)
+        turn.stream = Stream(
+            self._owner,
+            self._services.steps.shown,
+            self._services.partials,
+            journal.tally,
+            segment=turn.segment,
+            known=turn.shown,
+        )
         invocation = Invocation(
             agent=found.agent,
             app_name=self._report.app_name,
             user_id=self._report.user_id,
             session_id=self._report.session_id,
             message=args.content(),
+            answers=answers,
             run_config=args.run_config(),
+            resumable=resumable,
         )
+        with clock.running(), journal.running():
+            answer = await self._run(invocation, turn, journal)
+        await self._check(answer, journal)
+        return answer
+
+    async def _run(
+        self, invocation: Invocation, turn: Turn, journal: Journal
+    ) -> Answer:
+        asked = _oban.cancellation_of(self._job)
+        abort = Abort(self._owner.job_id, asked, journal)
+        try:
+            answer = await abort.run(invocation.run(turn, self._services, abort.signal))
+        except (asyncio.CancelledError, Stopped):
+            raise
+        except BaseException as error:
+            if isinstance(error, Exception):
+                await journal.forget_what_led_to(error)
+            if journal.verdict is not None:  # agents in parallel raise groups
+                raise journal.verdict from None
+            raise
+        if journal.verdict is not None:  # and the agent's code made an answer of it
+            raise journal.verdict
+        return answer
+
+    def _clock(self, turn: Turn) -> Clock:
         began_at = turn.steps[0].began_at if turn.steps else real_now()
         inserted_at = naive_utc(self._job.inserted_at or real_now()).isoformat()
         # A part that was kept has its ids already.
         run = f"{self._job.id}:{inserted_at}:{turn.cancelled_at}"
-        seed = f"{self._services.prefix}:{run}"
-        clock = Clock(began_at, seed)
-        journal = Journal(
+        if turn.segment:
+            run = f"{run}:{turn.segment}"
+        return Clock(began_at, f"{self._services.prefix}:{run}")
+
+    def _new_journal(self, turn: Turn, clock: Clock, answers: Answers) -> Journal:
+        return Journal(
             self._owner,
             self._services.steps,
             turn.steps,
             clock,
             tool_timeout=self._services.tool_timeout,
+            model_timeout=self._services.model_timeout,
             written=self._journal.written if self._journal else (),
+            told=self._told,
+            segment=turn.segment,
+            answers=answers,
+            tally=self._report.resumed(self._job.meta.get(TALLY) or {}),
         )
-        self._journal = journal
-        self._report.tally = journal.tally
-        abort = _oban.cancellation_of(self._job)
-        with clock.running(), journal.running():
-            try:
-                answer = await invocation.run(turn, self._services, abort)
-            except asyncio.CancelledError:
-                raise
-            except BaseException as error:
-                if isinstance(error, Exception):
-                    await journal.forget_what_led_to(error)
-                if journal.verdict is not None:  # agents in parallel raise groups
-                    raise journal.verdict from None
-                raise
-        if journal.verdict is not None:  # and the agent's code made an answer of it
-            raise journal.verdict
-        if abort is None or not abort.is_set():
-            await self._check(answer, journal)
-        return answer
 
     async def _check(self, answer: Answer, journal: Journal) -> None:
         """Refuse an end that is none, or that is to be tried again."""
@@ -243,6 +320,7 @@ class Attempt:
 
         Raises:
             NotOwner: The job is somebody else's; nothing was written.
+            Stopped: It is to be cancelled; nothing was written.
         """
         outcome = self._report.outcome(answer)
         landed = await self._services.turns.land(Landing(self._owner, turn, outcome))
@@ -251,37 +329,19 @@ class Attempt:
                 return False
             case "lost":
                 raise NotOwner
+            case "cancelled":
+                raise Stopped
         self._job.extra[DONE] = True
         self._report.completed(answer)
         if landed.has_next:
             await self._services.order.settle([self._owner.job_id])
         return True
 
-    async def _stopped(self, args: AgentArgs, turn: Turn, answer: Answer) -> Cancel:
-        """End a job that was cancelled while it ran; keep its part if it says so."""
-        reason = "cancelled while it ran"
-        if args.on_cancel == "keep":
-            outcome = self._report.end("cancelled", reason)
-            landing = Landing(self._owner, turn, outcome, completes=False)
-            landed = await self._services.turns.land(landing)
-            if landed.status == "committed":
-                self._job.extra[DONE] = True
-                self._report.failed("Cancelled", reason)
-                await self._services.order.settle([self._owner.job_id])
-                return Cancel(reason)
-            logger.warning("job %s: %s, its part is not kept", self._job.id, landed)
-        return await self._cancelled(reason)
-
     async def _failed(self, error: Exception) -> None:
         self._report.failed(type(error).__name__, str(error))
         self._job.extra[RETRY_AFTER] = retry_after(error)
         if self._job.attempt >= self._job.max_attempts:
             await self._report.keep("discarded", f"{type(error).__name__}: {error}")
-
-    async def _cancelled(self, reason: str) -> Cancel:
-        self._report.failed("Cancelled", reason)
-        await self._report.keep("cancelled", reason)
-        return Cancel(storable(reason))
 
 
 def _owner(job: Job) -> Owner:

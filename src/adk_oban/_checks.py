@@ -10,6 +10,8 @@ from typing import Any
 from oban import Oban
 from psycopg_pool import AsyncConnectionPool
 
+from ._args import ON_APPROVAL_TIMEOUT
+
 
 def check_sources(
     *,
@@ -48,8 +50,11 @@ def check_limits(
     result_ttl: timedelta,
     step_ttl: timedelta,
     tool_timeout: float | Mapping[str, float] | None,
+    model_timeout: float | Mapping[str, float] | None,
     job_timeout: float | None,
     retry_error_codes: Iterable[str],
+    approval_timeout: float | None,
+    on_approval_timeout: str,
     pool_size: int,
     lock_timeout: float,
 ) -> None:
@@ -64,7 +69,14 @@ def check_limits(
     if step_ttl < timedelta(0):
         raise ValueError(f"step_ttl must not be negative, got {step_ttl!r}")
     _check_seconds("tool_timeout", tool_timeout)
+    _check_seconds("model_timeout", model_timeout)
     _check_seconds("job_timeout", job_timeout)
+    _check_seconds("approval_timeout", approval_timeout)
+    if on_approval_timeout not in ON_APPROVAL_TIMEOUT:
+        raise ValueError(
+            f"on_approval_timeout must be one of {ON_APPROVAL_TIMEOUT!r}, got "
+            f"{on_approval_timeout!r}"
+        )
     if isinstance(retry_error_codes, str):
         raise TypeError(
             f"retry_error_codes must be a list of strings, got {retry_error_codes!r}"

@@ -8,7 +8,7 @@ from typing import Any, LiteralString
 
 from psycopg import AsyncConnection
 from psycopg.pq import TransactionStatus
-from psycopg.rows import tuple_row
+from psycopg.rows import AsyncRowFactory, tuple_row
 from psycopg_pool import AsyncConnectionPool
 
 
@@ -35,3 +35,15 @@ async def fetch(
     async with conn.cursor(row_factory=tuple_row) as cursor:
         await cursor.execute(sql, values)
         return await cursor.fetchall() if cursor.description else []
+
+
+async def fetch_one[Row](
+    conn: AsyncConnection[Any],
+    sql: LiteralString,
+    values: dict[str, Any],
+    row: AsyncRowFactory[Row],
+) -> Row | None:
+    """Return a statement's first row as `row` makes it, or None."""
+    async with conn.cursor(row_factory=row) as cursor:
+        await cursor.execute(sql, values)
+        return await cursor.fetchone()

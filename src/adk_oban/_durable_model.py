@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import time
 from collections.abc import AsyncGenerator, Callable
@@ -90,31 +91,42 @@ async def _durable(
         return
     complete: list[LlmResponse] = []
     began = time.perf_counter()
+    mine = (entry.key, entry.ordinal)
+    await journal.in_flight.admit()
+    journal.in_flight.begin(mine)
     try:
-        async for response in _apart(live):
+        async for response in _apart(live, name, journal.model_timeout_of(name)):
             if response.partial:
                 yield response
             else:
                 complete.append(response)
     except Exception as error:
+        journal.in_flight.end(mine)
         journal.failed(entry, error)
         raise
     except BaseException:
+        journal.in_flight.end(mine)
         journal.release(entry)
         raise
     took = time.perf_counter() - began
-    for response in await _record(journal, entry, complete, took):
+    recorded = await _record(journal, entry, complete, took)
+    journal.in_flight.end(mine)
+    for response in recorded:
         yield response
 
 
 async def _apart(
     live: Callable[[], AsyncGenerator[LlmResponse, None]],
+    name: str,
+    seconds: float | None,
 ) -> AsyncGenerator[LlmResponse, None]:
     """Drive a model's generator, and be inside of it only while it runs.
 
-    A generator runs in the context of whoever asks it for more, so that the mark must
-    not be left there between two responses.
+    A generator runs in the context of whoever asks it for more, so that neither the
+    mark nor the time-out must be left there between two responses.
     """
+    loop = asyncio.get_running_loop()
+    until = None if seconds is None else loop.time() + seconds
     token = _inside.set(True)
     try:
         responses = live()
@@ -124,9 +136,17 @@ async def _apart(
         while True:
             token = _inside.set(True)
             try:
-                response = await anext(responses)
+                async with asyncio.timeout_at(until) as deadline:
+                    response = await anext(responses)
             except StopAsyncIteration:
                 return
+            except TimeoutError as error:
+                if not deadline.expired():
+                    raise
+                raise TimeoutError(
+                    f"model {name!r} has not answered within {seconds:g} s; "
+                    "AdkOban(model_timeout=...) sets the limit"
+                ) from error
             finally:
                 _inside.reset(token)
             yield response

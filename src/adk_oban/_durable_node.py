@@ -100,9 +100,11 @@ class _NodeCall:
         began = time.perf_counter()
         token = frame.set(self._frame)
         try:
-            item = await _invoke_callable(
-                self._node._func, inputs, unwrapped=self._node._unwrapped_func
-            )
+            function = self._node._unwrapped_func
+            with self._journal.bodies.run(f"node {self._node.name!r}", function):
+                item = await _invoke_callable(
+                    self._node._func, inputs, unwrapped=function
+                )
         except BaseException:
             self._journal.release(entry)
             raise

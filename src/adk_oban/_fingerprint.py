@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from hashlib import sha256
 from typing import Any
 
+from google.adk.events import Event
 from google.adk.models.llm_request import LlmRequest
 from pydantic_core import PydanticSerializationError, to_json, to_jsonable_python
 
@@ -65,6 +66,33 @@ def of_tool(args: Mapping[str, Any]) -> Fingerprint:
 def of_node(inputs: Mapping[str, Any]) -> Fingerprint:
     """Return the fingerprint of a function node's inputs."""
     return _fingerprint(inputs=inputs)
+
+
+def of_event(event: Event) -> str:
+    """Return a digest of what an event says, the same on every attempt that says it.
+
+    Of a change of state only the keys count: a value such as the time is another one on
+    each attempt. Events that are alike are told apart by counting them.
+    """
+    actions = event.actions
+    said = (
+        event.author,
+        without_run_ids(event.branch),
+        event.content,
+        event.output,
+        event.error_code,
+        event.error_message,
+        sorted(actions.state_delta),
+        actions.artifact_delta,
+        actions.transfer_to_agent,
+        actions.escalate,
+        actions.end_of_agent,
+        actions.route,
+        # Without the ids of the calls that they are for.
+        [*actions.requested_tool_confirmations.values()],
+        len(actions.requested_auth_configs),
+    )
+    return sha256(_CLIENT_ID.sub(b"", _canonical(said))).hexdigest()[:32]
 
 
 def without_run_ids(branch: str | None) -> str:

@@ -11,6 +11,10 @@ frame: ContextVar[Frame | None] = ContextVar("adk_oban_frame", default=None)
 """The innermost one in this context."""
 
 
+inside: ContextVar[str | None] = ContextVar("adk_oban_inside", default=None)
+"""The `AgentTool` whose agent runs in this context: ADK drops what that asks."""
+
+
 @dataclass(slots=True)
 class Frame:
     """A body that runs.

@@ -11,6 +11,7 @@ from psycopg_pool import AsyncConnectionPool
 
 from . import _oban_producers as _producers
 from ._connection import autocommit, fetch
+from ._order import Order
 from ._query import statement
 
 logger = logging.getLogger(__name__)
@@ -26,8 +27,8 @@ class HandBack:
         oban: The Oban.
         pool: Connections to the database.
         prefix: The schema of the tables.
-        workers: The names of the workers of agents.
-        goes_on: Whether the Oban runs on: then only jobs of agents are handed back,
+        workers: The names of our workers.
+        goes_on: Whether the Oban runs on: then only jobs of ours are handed back,
             after the time of grace.
     """
 
@@ -90,7 +91,7 @@ class HandBack:
             _producers.forget(self._oban, uuid)
 
     async def forgotten(self) -> None:
-        """Hand back what the database says runs here, and does not.
+        """Hand back what the database says runs here, and does not; end what must not.
 
         The answer to a fetch may be lost with its connection, after the server has
         given the jobs to this node. They are given back when two looks miss them.
@@ -99,8 +100,11 @@ class HandBack:
         async with autocommit(self._pool) as conn:
             sql = statement("find_executing_jobs", self._prefix)
             rows = await fetch(conn, sql, values)
+        # Whose word was lost while nobody listened.
+        cancelled = {job_id for job_id, is_cancelled, _ in rows if is_cancelled}
+        _producers.cancel(self._oban, cancelled)
         known = _producers.known(self._oban)
-        missing = {job_id for (job_id,) in rows} - known
+        missing = {job_id for job_id, _, is_old in rows if is_old} - known
         lost, self._missing = missing & self._missing, missing
         if lost:
             logger.warning(
@@ -145,5 +149,7 @@ class HandBack:
         }
         async with autocommit(self._pool) as conn:
             rows = await fetch(conn, statement("hand_back_jobs", self._prefix), values)
-        if rows:
-            logger.info("handed back: jobs %s", sorted(job_id for (job_id,) in rows))
+        cancelled = [job_id for job_id, has_ended in rows if has_ended]
+        await Order(self._pool, self._prefix).settle(cancelled)
+        if given := sorted(job_id for job_id, has_ended in rows if not has_ended):
+            logger.info("handed back: jobs %s", given)

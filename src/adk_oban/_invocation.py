@@ -16,6 +16,9 @@ from google.adk.sessions import BaseSessionService
 from google.adk.workflow import BaseNode
 from google.genai import types
 
+from ._answers import Answers
+from ._durable_pause import RESUMABLE
+from ._question import Question, questions
 from ._services import Services
 from ._turn import Turn
 from ._turn_sessions import TurnSessions
@@ -33,8 +36,8 @@ class Answer:
         text: The text of the final response.
         output: The structured output, None without one.
         state: The session's state after it.
-        waiting_for: The calls that wait for an answer from outside: `id`, `name`,
-            `args` of each.
+        questions: The calls that wait for an answer from outside.
+        resumable: Whether it has noted where to go on after a pause.
         by_graph: Whether a Workflow made it, which may end without an answer: its nodes
             need not return anything.
     """
@@ -43,7 +46,8 @@ class Answer:
     text: str
     output: Any
     state: dict[str, Any]
-    waiting_for: tuple[dict[str, Any], ...] = ()
+    questions: tuple[Question, ...] = ()
+    resumable: bool = False
     by_graph: bool = False
 
     @property
@@ -53,7 +57,7 @@ class Answer:
         ADK's generators end without a word when they find nothing to go on with: no
         event at all, or a call or its result that nobody answered.
         """
-        if self.by_graph or self.waiting_for or self.final is not None:
+        if self.by_graph or self.questions or self.final is not None:
             return True
         last = self.events[-1] if self.events else None
         if last is None:
@@ -89,7 +93,9 @@ class Invocation:
         user_id: ADK's user id.
         session_id: ADK's session id; the session is created when it is missing.
         message: The user's message.
+        answers: What it goes on with instead, after a pause.
         run_config: ADK's options of the run.
+        resumable: Whether ADK notes where agents are, to go on after a pause.
     """
 
     agent: Agent
@@ -97,7 +103,9 @@ class Invocation:
     user_id: str
     session_id: str
     message: types.Content
+    answers: Answers
     run_config: RunConfig
+    resumable: bool = False
 
     async def run(
         self, turn: Turn, services: Services, abort: asyncio.Event | None
@@ -109,29 +117,43 @@ class Invocation:
             services: Where artifacts and memory are.
             abort: Ends the run at a safe point when it is set.
         """
-        runner = self.runner(TurnSessions(turn, services.sessions), services)
+        sessions = TurnSessions(turn, services.sessions)
         events: list[Event] = []
-        async for event in runner.run_async(
+        async for event in self.runner(sessions, services).run_async(
             user_id=self.user_id,
             session_id=self.session_id,
-            new_message=self.message,
+            new_message=await self._message(turn, sessions),
             run_config=with_thread_pool(self.run_config, services),
             abort_signal=abort,
         ):
+            if turn.stream is not None:
+                turn.stream.show(event)
             if not event.partial:
                 events.append(event)
         return self._answer(turn, events)
 
+    async def _message(self, turn: Turn, sessions: TurnSessions) -> types.Content:
+        told = self.answers.events(turn.session)
+        for event in told[:-1]:
+            await sessions.append_event(turn.session, event)
+        return (told[-1].content if told else None) or self.message
+
     def runner(self, sessions: BaseSessionService, services: Services) -> Runner:
         """Return ADK's Runner for the agent, with the user's own App around it."""
         return Runner(
-            app=_app(self.agent, self.app_name),
+            app=self._app(),
             app_name=self.app_name,
             session_service=sessions,
             artifact_service=services.artifacts,
             memory_service=services.memory,
             credential_service=services.credentials,
         )
+
+    def _app(self) -> App:
+        app = _app(self.agent, self.app_name)
+        if not self.resumable or is_resumable(app):
+            return app
+        return app.model_copy(update={"resumability_config": RESUMABLE})
 
     def _answer(self, turn: Turn, events: list[Event]) -> Answer:
         final = _final(events)
@@ -141,7 +163,8 @@ class Invocation:
             text=text_of(final),
             output=None if final is None else self._output(final),
             state={k: v for k, v in state.items() if not k.startswith("temp:")},
-            waiting_for=_waiting_for(events),
+            questions=questions(events),
+            resumable=self.resumable or is_resumable(_app(self.agent, "")),
             by_graph=not isinstance(_app(self.agent, "").root_agent, BaseAgent),
         )
 
@@ -168,6 +191,12 @@ def _app(agent: Agent, name: str) -> App:
         return agent
     # As Runner itself does: App(...) would refuse names that it accepts.
     return App.model_construct(name=name, root_agent=agent, plugins=[])
+
+
+def is_resumable(app: App) -> bool:
+    """Return whether an app says itself that its invocations may pause."""
+    config = app.resumability_config
+    return config is not None and config.is_resumable
 
 
 def text_of(event: Event | None) -> str:
@@ -204,15 +233,3 @@ def _final(events: list[Event] | tuple[Event, ...]) -> Event | None:
         if event.is_final_response() and event.content and event.content.parts:
             return event
     return None
-
-
-def _waiting_for(events: list[Event]) -> tuple[dict[str, Any], ...]:
-    """The calls that somebody outside is to answer, and nobody has."""
-    waiting: dict[str, dict[str, Any]] = {}
-    for event in events:
-        for call in event.get_function_calls():
-            if call.id and call.id in (event.long_running_tool_ids or ()):
-                waiting[call.id] = {"id": call.id, "name": call.name, "args": call.args}
-        for response in event.get_function_responses():
-            waiting.pop(response.id or "", None)
-    return tuple(waiting.values())

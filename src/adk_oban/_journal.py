@@ -11,8 +11,11 @@ from dataclasses import dataclass
 from heapq import heappop, heappush
 from typing import Any
 
+from ._answers import Answers
+from ._bodies import Bodies
 from ._clock import Clock, real_now
 from ._fingerprint import Fingerprint, short_digest
+from ._in_flight import InFlight
 from ._raised import encode_error, is_behind
 from ._replay_order import ReplayOrder
 from ._steps import Owner, Step, Steps
@@ -77,9 +80,13 @@ class Journal:
         recorded: The steps that earlier attempts wrote.
         clock: The invocation's time, which moves with the steps.
         tool_timeout: How many seconds a tool gets; for all, or by name.
+        model_timeout: How many seconds a model call gets; for all, or by model.
         written: Which steps this attempt has written already, when it runs again since
             its session was written meanwhile.
+        told: Which steps it has told of.
         segment: Which part of the invocation it is, between pauses.
+        answers: What people have answered.
+        tally: What the parts before were made of.
     """
 
     def __init__(
@@ -90,15 +97,24 @@ class Journal:
         clock: Clock,
         *,
         tool_timeout: float | Mapping[str, float] | None = None,
+        model_timeout: float | Mapping[str, float] | None = None,
         written: Iterable[tuple[str, int]] = (),
+        told: Iterable[tuple[str, int]] = (),
         segment: int = 0,
+        answers: Answers | None = None,
+        tally: Tally | None = None,
     ) -> None:
         self.owner = owner
         self.steps = steps
-        self.tally = Tally()
+        self.answers = answers or Answers()
+        self.in_flight = InFlight()
+        self.tally = tally or Tally()
         self.verdict: Interruption | Exception | None = None
         self._clock = clock
         self._tool_timeout = tool_timeout
+        self._model_timeout = model_timeout
+        self.bodies = Bodies()
+        self._closed = False
         self._segment = segment
         self._recorded: dict[tuple[str, int], Step] = {}
         self._unused: dict[Lane, dict[tuple[str, int], Step]] = defaultdict(dict)
@@ -110,6 +126,7 @@ class Journal:
             self._recorded[place] = step
             self._unused[Lane(step.kind, step.agent, step.branch)][place] = step
         self.written = set(written)
+        self.told = set(told)
         self._raised: list[tuple[Entry, Exception]] = []
         self._unwritten: list[Step] = []
         self._queue = ReplayOrder(order)
@@ -119,7 +136,13 @@ class Journal:
         self._free: dict[str, list[int]] = defaultdict(list)
 
     def begin(self, lane: Lane, name: str, fingerprint: Fingerprint) -> Entry:
-        """Return the entry of a step: either with what it returned, or to be done."""
+        """Return the entry of a step: either with what it returned, or to be done.
+
+        Raises:
+            NotOwner: The journal is closed.
+        """
+        if self._closed:
+            raise self.ended(NotOwner())
         key = short_digest(lane.kind, lane.agent, lane.branch, fingerprint.digest)
         ordinal = self._take(key)
         recorded = self._recorded.get((key, ordinal))
@@ -135,6 +158,11 @@ class Journal:
             self.tally.model_calls += 1
             self._last_answer = (key, ordinal)
         return Entry(lane, name, key, ordinal, fingerprint, recorded, changed)
+
+    def number(self, lane: Lane, fingerprint: Fingerprint) -> str:
+        """Return what names a call that is no step: the same on all attempts."""
+        key = short_digest(lane.kind, lane.agent, lane.branch, fingerprint.digest)
+        return f"{key}:{self._take(key)}"
 
     def release(self, entry: Entry) -> None:
         """Take an entry back that came to nothing: the next of its kind is its heir."""
@@ -263,8 +291,16 @@ class Journal:
 
     def timeout_of(self, tool: str) -> float | None:
         """Return how many seconds a tool gets; None: as many as it takes."""
-        limit = self._tool_timeout
-        return limit.get(tool) if isinstance(limit, Mapping) else limit
+        return _limit(self._tool_timeout, tool)
+
+    def model_timeout_of(self, model: str) -> float | None:
+        """Return how many seconds a call of a model gets; None: as many as it takes."""
+        return _limit(self._model_timeout, model)
+
+    def close(self) -> None:
+        """Take nothing more: the attempt ends without what still runs."""
+        self._closed = True
+        self.bodies.leave_behind()
 
     def ended[E: Interruption | Exception](self, by: E) -> E:
         """Note what ends the attempt, also where the agent's code wraps it."""
@@ -274,6 +310,12 @@ class Journal:
     def _count_live(self, entry: Entry, source: str) -> None:
         self.tally.steps[source] += 1
         self.tally.live_calls += entry.lane.kind == "model"
+
+    async def forget(self, entry: Entry) -> None:
+        """Delete what is recorded of a step, as if it had not begun."""
+        await self._forget(entry)
+        self.begun.discard((entry.key, entry.ordinal))
+        self.release(entry)
 
     async def _forget(self, entry: Entry) -> None:
         place = (entry.key, entry.ordinal)
@@ -287,6 +329,8 @@ class Journal:
         return ordinal
 
     async def _write(self, *steps: Step) -> None:
+        if self._closed:
+            raise self.ended(NotOwner())
         records = [self.steps.record(self.owner, step) for step in steps]
         try:
             owned = await asyncio.gather(*records)
@@ -330,6 +374,9 @@ class Journal:
         duration: float | None,
         usage: dict[str, int] | None,
     ) -> None:
+        if (entry.key, entry.ordinal) in self.told:
+            return
+        self.told.add((entry.key, entry.ordinal))
         emit(
             STEP,
             {
@@ -345,6 +392,10 @@ class Journal:
                 "usage": usage or {},
             },
         )
+
+
+def _limit(limit: float | Mapping[str, float] | None, name: str) -> float | None:
+    return limit.get(name) if isinstance(limit, Mapping) else limit
 
 
 def _leads_to(branch: str, later: str) -> bool:

@@ -176,12 +176,16 @@ def slots_of(oban: Oban) -> int:
 
 
 async def listen(
-    oban: Oban, channel: str, callback: Callable[[str, dict[str, Any]], None]
+    oban: Oban,
+    channel: str,
+    callback: Callable[[str, dict[str, Any]], None],
+    *,
+    wait: bool = True,
 ) -> str:
     """Call back for each notification on a channel of Oban's listening connection.
 
     Waits until it listens, to this channel and to those that were asked for before, so
-    that what happens from here on is heard of at once.
+    that what happens from here on is heard of at once; or does not `wait`.
 
     Relies on `Oban._notifier.listen`; the channel's full name is
     `<prefix>.oban_<channel>`, and a payload that starts with `{` is read as JSON.
@@ -189,8 +193,23 @@ async def listen(
     Returns:
         A token for `unlisten`.
     """
-    token: str = await oban._notifier.listen(channel, callback, wait=True, timeout=5.0)
+    token: str = await oban._notifier.listen(channel, callback, wait=wait, timeout=5.0)
     return token
+
+
+def on_listening(oban: Oban, callback: Callable[[], None]) -> bool:
+    """Call back each time the listening connection begins to listen, or does so again.
+
+    Relies on `Oban._notifier`.
+
+    Returns:
+        Whether that can be known: not of a notifier that is somebody else's.
+    """
+    notifier = oban._notifier
+    if not isinstance(notifier, _oban_notifier.DirectNotifier):
+        return False
+    notifier.on_listening.append(callback)
+    return True
 
 
 async def unlisten(oban: Oban, token: str) -> None:

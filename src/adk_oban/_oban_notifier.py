@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from typing import Any
 
 from oban._notifier import Notifier, PostgresNotifier, build_notifier
@@ -24,13 +25,36 @@ class DirectNotifier(PostgresNotifier):
     Oban's own forgets such a connection unclosed, and keeps the task that beats on it;
     stopped before it has another, it does not stop at all.
 
-    Relies on `_connect`, `_reconnect`, `_query`, `_conn`, `_loop_task` and
-    `_beat_task`.
+    Relies on `_connect`, `_reconnect`, `_query`, `_conn`, `_loop_task`, `_beat_task`,
+    `_process_pending`, `_pending_listen` and `_pending_unlisten`.
+
+    Attributes:
+        on_listening: Called each time it has begun to listen to channels, also to those
+            that it listened to before its connection broke.
     """
 
     _stopped = False
     _opened: AsyncConnection | None = None
     _reconnecting: asyncio.Task[Any] | None = None
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self.on_listening: list[Callable[[], None]] = []
+
+    async def listen(
+        self, channel: str, callback: Callable[..., Any], *args: Any, **options: Any
+    ) -> str:
+        """Listen to a channel; one that was just given up is not any more."""
+        self._pending_unlisten.discard(channel)
+        token: str = await super().listen(channel, callback, *args, **options)
+        return token
+
+    async def _process_pending(self) -> None:
+        begins = bool(self._pending_listen)
+        await super()._process_pending()
+        if begins:
+            for callback in self.on_listening:
+                callback()
 
     async def _connect(self) -> None:
         await super()._connect()

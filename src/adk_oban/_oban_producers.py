@@ -17,6 +17,7 @@ from oban._producer import Producer
 from oban._query import Query
 from psycopg.rows import class_row
 
+from ._clock import naive_utc
 from ._connection import autocommit
 
 EXTRA = "adk_oban"
@@ -171,7 +172,7 @@ async def acknowledge_cancelled(oban: Oban, workers: Container[str] | None) -> N
         if job._cancellation is not None and job._cancellation.is_set()
     ]
     acks = [
-        AckAction(job=job, state="cancelled", error=_cancelled(job))
+        AckAction(job=job, state="cancelled", error=await _cancelled(job))
         for job in fetched
         if workers is None or job.worker in workers
     ]
@@ -179,9 +180,23 @@ async def acknowledge_cancelled(oban: Oban, workers: Container[str] | None) -> N
         await oban._query.ack_jobs(acks)
 
 
-def _cancelled(job: Job) -> dict[str, Any]:
+async def _cancelled(job: Job) -> dict[str, Any]:
+    error, services = "cancelled while it ran", job.extra.get(EXTRA)
+    if services is not None and job.attempted_at is not None:
+        wish = await services.cancels.wish(job.id, naive_utc(job.attempted_at))
+        error = wish.reason or error
     at = datetime.now(UTC).isoformat()
-    return {"attempt": job.attempt, "at": at, "error": "cancelled while it ran"}
+    return {"attempt": job.attempt, "at": at, "error": error}
+
+
+def cancel(oban: Oban, ids: Container[int]) -> None:
+    """Tell jobs that run here that a user has cancelled them.
+
+    Relies on `Job._cancellation`.
+    """
+    for job in running(oban).values():
+        if job.id in ids and job._cancellation is not None:
+            job._cancellation.set()
 
 
 def wake(oban: Oban) -> None:

@@ -11,8 +11,14 @@ from typing import Any
 from oban import Job, telemetry
 from oban._executor import AckAction
 from oban._lifeline import _rescue
-from oban._query import INSERTABLE_FIELDS, Query, _ack_jobs, _insert_jobs
-from oban._query import unwrap_connection as unwrap
+from oban._query import (
+    INSERTABLE_FIELDS,
+    Query,
+    _ack_jobs,
+    _insert_jobs,
+    unwrap_connection,
+)
+from psycopg import AsyncConnection, AsyncCursor
 from psycopg.types.json import Jsonb
 
 from ._codec import encode
@@ -46,8 +52,10 @@ async def ack_jobs(query: Query, acks: list[AckAction]) -> list[int]:
     values = {"acks": encode(told), "ids": [ack["id"] for ack in told]}
     async with autocommit(query._pool) as conn:
         rows = await fetch(conn, statement("ack_jobs", query._prefix), values)
-    counted = {job_id for (job_id,) in rows}
-    await _settle(services, [ack for ack in acks if ack.id in counted])
+    ended = {job_id for job_id, has_ended in rows if has_ended}
+    counted = {job_id for job_id, _ in rows}
+    moved = {ack.id or 0 for ack in acks if _lets_others_go(ack)}
+    await services.order.settle(ended | (moved & counted))
     return [*done, *counted]
 
 
@@ -57,30 +65,32 @@ def _told(ack: AckAction) -> dict[str, Any]:
     return {name: value for name, value in told.items() if value is not None}
 
 
-async def _settle(services: Any, acks: list[AckAction]) -> None:
-    ended = [ack.id or 0 for ack in acks if _lets_others_go(ack)]
-    if not ended:
-        return
-    await services.order.settle(ended)
-
-
 def _lets_others_go(ack: AckAction) -> bool:
     if ack.state == "scheduled":
         return (ack.meta or {}).get(WAITS) == "order"
-    ended = ack.state in ("cancelled", "discarded")
-    return ended or bool(ack.job.extra.get(RETRIED))
+    return bool(ack.job.extra.get(RETRIED))
 
 
 async def cancel_jobs(query: Query, ids: list[int]) -> tuple[int, list[int]]:
-    """Cancel jobs, and let others go whom they held up.
+    """Cancel jobs as `AgentJob.cancel` does.
 
-    Relies on `Query.cancel_many_jobs`, which ends those that do not run by itself.
+    Relies on `Query.cancel_many_jobs`, whose second result are those that are to be
+    told: here they have been.
     """
-    cancelled: tuple[int, list[int]] = await Query.cancel_many_jobs(query, ids)
     services = getattr(query, _SERVICES, None)
-    if services is not None:
-        await services.order.settle(ids)
-    return cancelled
+    if services is None:
+        cancelled: tuple[int, list[int]] = await Query.cancel_many_jobs(query, ids)
+        return cancelled
+    return len(await services.cancels.cancel(ids)), []
+
+
+async def unwrap(conn: Any) -> AsyncConnection[Any]:
+    """Return the connection in what a caller gives: SQLAlchemy's, or a cursor.
+
+    Relies on `unwrap_connection`.
+    """
+    found = await unwrap_connection(conn)
+    return found.connection if isinstance(found, AsyncCursor) else found
 
 
 async def insert_jobs(query: Query, jobs: list[Job], conn: Any = None) -> list[Job]:
@@ -99,7 +109,7 @@ async def insert_jobs(query: Query, jobs: list[Job], conn: Any = None) -> list[J
         async with autocommit(query._pool) as own:
             rows = await fetch(own, sql, values)
     else:
-        result = await (await unwrap(conn)).execute(sql, values)
+        result = await (await unwrap_connection(conn)).execute(sql, values)
         rows = await result.fetchall()
     for job, row in zip(jobs, rows, strict=True):
         job.id, job.inserted_at, job.queue, job.scheduled_at, job.state, _ = row

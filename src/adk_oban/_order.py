@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable
+from typing import Any
 
+from psycopg import AsyncConnection
 from psycopg_pool import AsyncConnectionPool
 
 from ._connection import autocommit
@@ -35,18 +37,27 @@ class Order:
         self._pool = pool
         self._prefix = prefix
 
-    async def settle(self, job_ids: Iterable[int]) -> None:
+    async def settle(
+        self, job_ids: Iterable[int], *, conn: AsyncConnection[Any] | None = None
+    ) -> None:
         """Make available what waits behind jobs that have ended, or begun to wait.
 
-        To be called when that is committed.
+        To be called when that is committed, or in the transaction that does it.
 
         Args:
             job_ids: Such jobs; those of no session are passed over.
+            conn: The connection of that transaction.
         """
         values = {"ids": [*job_ids], "channel": f"{self._prefix}.oban_insert"}
+        if not values["ids"]:
+            return
+        sql = statement("wake_waiting", self._prefix)
+        if conn is not None:
+            await conn.execute(sql, values)
+            return
         try:
-            async with autocommit(self._pool) as conn:
-                await conn.execute(statement("wake_waiting", self._prefix), values)
+            async with autocommit(self._pool) as own:
+                await own.execute(sql, values)
         except Exception:
             # What has ended has ended, and who waits behind it looks again by itself.
             logger.exception("jobs %s: nobody was woken", values["ids"])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
+from datetime import datetime
 from typing import Any
 
 from oban import Job
@@ -16,6 +17,7 @@ from ._kind import Kind
 from ._results import Outcome, Results
 from ._tally import Tally
 from .jobs import agent_of
+from .telemetry import JOB_PAUSE
 
 logger = logging.getLogger(__name__)
 
@@ -49,6 +51,8 @@ class Report:
         self.tally = Tally()
         self._attempted_at = naive_utc(job.attempted_at or real_now())
         self._started_at = real_now()
+        self._began_at: datetime | None = None
+        self._events = 0
         self._clock = time.monotonic()
 
     @property
@@ -60,6 +64,23 @@ class Report:
         """Tell that it begins."""
         emit(self._kind.start, {**self._fields(), "system_time": time.time()})
 
+    def resumed(self, parts: dict[str, Any]) -> Tally:
+        """Go on with the account of the parts before a pause; return its tally."""
+        self.tally = Tally.of(parts)
+        self._events = int(parts.get("events", 0))
+        began_at = parts.get("began_at")
+        self._began_at = datetime.fromisoformat(began_at) if began_at else None
+        return self.tally
+
+    def parts(self, answer: Answer) -> dict[str, Any]:
+        """Return the account so far, for a job that pauses."""
+        return {
+            **self.tally.parts(),
+            "invocation_id": answer.events[0].invocation_id,
+            "events": self._events + len(answer.events),
+            "began_at": (self._began_at or self._started_at).isoformat(),
+        }
+
     def outcome(self, answer: Answer) -> Outcome:
         """Return what the job completes with."""
         final = answer.final
@@ -69,10 +90,9 @@ class Report:
             text=storable(answer.text),
             output=answer.output,
             session_state=answer.state,
-            event_count=len(answer.events),
+            event_count=self._events + len(answer.events),
             error_code=answer.error_code,
             error=final.error_message if final else None,
-            waiting_for=list(answer.waiting_for),
         )
 
     def end(self, state: str, message: str) -> Outcome:
@@ -90,6 +110,11 @@ class Report:
             "result": answer.text,
         }
         emit(self._kind.complete, {**self._fields(), **self._cost(), **done})
+
+    def paused(self, questions: int) -> None:
+        """Tell that the job waits for people."""
+        done = {"duration": self._duration(), "questions": questions}
+        emit(JOB_PAUSE, {**self._fields(), **self._cost(), **done})
 
     def failed(self, error_type: str, message: str) -> None:
         """Tell that the attempt has no answer."""
@@ -119,6 +144,7 @@ class Report:
             "app_name": storable(self.app_name),
             "user_id": storable(self.user_id),
             "session_id": storable(self.session_id),
+            "began_at": self._began_at,
             "started_at": self._started_at,
             "steps": self.tally.to_json(),
             "model_calls": self.tally.model_calls,

@@ -62,18 +62,17 @@ class Rescuer(Loop):
         await self._hand_back.forgotten()
         if not self._liveness.held_for(self._patience):
             return None
-        discarded: list[Job] = []
+        ended: list[Job] = []
         async with self._services.pool.connection() as conn, conn.transaction():
             if dead := await self._dead(conn):
                 rescued = await self._rescue(conn, dead)
-                discarded = [job for job in rescued if job.state == "discarded"]
-                for job in discarded:
+                ended = [job for job in rescued if job.state != "available"]
+                for job in ended:
                     await self._keep(conn, job)
                 values = {"uuids": [*dead], "with_jobs": False}
                 await conn.execute(self._sql("delete_producers"), values)
                 _tell(dead, rescued)
-        if discarded:
-            await self._services.order.settle([job.id or 0 for job in discarded])
+        await self._services.order.settle([job.id or 0 for job in ended])
         return None
 
     async def _dead(self, conn: AsyncConnection) -> dict[str, str]:
@@ -108,7 +107,7 @@ def _outcome(job: Job) -> Outcome:
     named = {**args, "agent_config": config if isinstance(config, dict) else {}}
     return Outcome(
         job_id=job.id or 0,
-        state="discarded",
+        state=str(job.state),
         attempt=job.attempt,
         agent=storable(agent_of(named)),
         app_name=_text(args.get("app_name")),

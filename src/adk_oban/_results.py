@@ -18,9 +18,6 @@ from ._codec import encode
 from ._connection import autocommit, fetch
 from ._query import statement
 
-CHANNEL = "adk_result"
-"""Oban's notifier adds the schema and its own prefix."""
-
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
@@ -45,7 +42,7 @@ class Outcome:
         error: Why there is no answer.
         steps: How many were `live`, `replayed` and `changed`, how many model calls were
             live (`live_model_calls`), and what was not paid again (`saved`).
-        waiting_for: The calls that wait for an answer from outside.
+        began_at: When the first part of the invocation began, where it paused.
         started_at: When the last attempt started.
         finished_at: When it ended.
     """
@@ -68,12 +65,14 @@ class Outcome:
     error_code: str | None = None
     error: str | None = None
     steps: dict[str, Any] = field(default_factory=dict)
-    waiting_for: list[dict[str, Any]] = field(default_factory=list)
+    began_at: datetime | None = None
     finished_at: datetime | None = None
 
     def to_json(self) -> str:
         """Return it as JSON text that jsonb takes."""
-        values = {**asdict(self), "started_at": self.started_at.isoformat()}
+        times = {"began_at": self.began_at, "started_at": self.started_at}
+        iso = {name: time and time.isoformat() for name, time in times.items()}
+        values = {**asdict(self), **iso}
         try:
             return encode(values)
         except TypeError:  # a state may hold anything; the session has it likewise
@@ -110,11 +109,6 @@ class Progress:
             return self.result_state is not None
         return self.job_state in ("completed", "discarded", "cancelled")
 
-    @property
-    def ending(self) -> bool:
-        """Whether its result is there, and only Oban's acknowledgement is not."""
-        return self.job_state == "executing" and self.result_attempt == self.job_attempt
-
 
 class Results:
     """The table of results.
@@ -144,7 +138,6 @@ class Results:
             conn: A connection of the caller's, to write it in its transaction.
         """
         values = {**asdict(outcome), "attempted_at": attempted_at}
-        values["channel"] = f"{self._prefix}.oban_{CHANNEL}"
         values["output"] = None if outcome.output is None else Jsonb(outcome.output)
         values["session_state"] = Jsonb(outcome.session_state)
         values["usage"] = Jsonb(outcome.usage)
@@ -184,7 +177,9 @@ class Results:
             "session_id": outcome.session_id,
             "invocation_id": outcome.invocation_id,
             # Clocks of nodes and database differ; an hour of the session is enough.
-            "since": naive_utc(outcome.started_at - timedelta(hours=1)),
+            "since": naive_utc(
+                (outcome.began_at or outcome.started_at) - timedelta(hours=1)
+            ),
         }
         async with autocommit(self._pool) as conn:
             rows = await fetch(conn, statement("get_turn_events", self._prefix), values)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import asdict, dataclass
@@ -13,16 +14,22 @@ from typing import Any, Self
 from psycopg import AsyncConnection
 from psycopg_pool import AsyncConnectionPool
 
-from ._batch import Batch
+from ._batch import Batch, passes
 from ._clock import real_now
 from ._connection import autocommit, fetch
 from ._query import statement
+from ._shown import Shown, ShownEvent
+from ._watch import EVENTS
 from .errors import SchemaVersionError
 
 _SPARE = 4
 
+logger = logging.getLogger(__name__)
+
 VERSION = 1
 """How requests are fingerprinted and payloads written; another one is refused."""
+
+_READ = (VERSION, 2)  # 2: the same, of a job that has paused
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +98,7 @@ class Step:
         Raises:
             SchemaVersionError: It was written in a format that is not known here.
         """
-        if row["version"] != VERSION:
+        if row["version"] not in _READ:
             raise SchemaVersionError(
                 f"job {row['job_id']} has steps of journal version {row['version']!r}, "
                 f"and this adk-oban reads version {VERSION}: let a worker of the "
@@ -116,9 +123,11 @@ class Steps:
     def __init__(self, pool: AsyncConnectionPool, prefix: str) -> None:
         self._pool = pool
         self._prefix = prefix
-        self._batch = Batch[tuple[Owner, Step], bool](
-            "journal", self._save, weigh=lambda each: len(each[1].payload or "")
+        self._batch = Batch[tuple[Owner, Step] | None, bool](
+            "journal", self._save, weigh=_weight
         )
+        # What its jobs show goes along with the steps, or alone.
+        self.shown = Shown(lambda: self._batch.submit(None))
         # Transactional tools hold a connection each, and the rest must find some.
         self._room = asyncio.Semaphore(max(1, pool.max_size - _SPARE))
 
@@ -143,13 +152,12 @@ class Steps:
             conn: A connection of the caller's, to write in its transaction; the jobs'
                 rows are then locked until it ends.
         """
+        if conn is None and not _is_strict(steps):
+            return (await self._record(steps, []))[0]
         values = {
             "steps": json.dumps([_input(n, *each) for n, each in enumerate(steps)]),
         }
-        # What must not begin twice holds the job's row while it is written.
-        strict = conn is not None or any(s.state == "started" for _, s in steps)
-        name = "record_step_in_transaction" if strict else "record_steps"
-        sql = statement(name, self._prefix)
+        sql = statement("record_step_in_transaction", self._prefix)
         if conn is not None:
             rows = await fetch(conn, sql, values)
         else:
@@ -167,8 +175,56 @@ class Steps:
         async with self._room, self._pool.connection() as conn, conn.transaction():
             yield conn
 
-    async def _save(self, steps: Sequence[tuple[Owner, Step]]) -> list[bool]:
-        return await self.save(steps)
+    async def _save(self, items: Sequence[tuple[Owner, Step] | None]) -> list[bool]:
+        steps = [item for item in items if item is not None]
+        if steps and _is_strict(steps):
+            # It keeps other statements from its jobs' rows, so it takes nothing along.
+            written = await self.save(steps)
+            if len(steps) < len(items):
+                await self._save_with_events([])
+        else:
+            written = await self._save_with_events(steps)
+        done = iter(written)
+        return [item is None or next(done) for item in items]
+
+    async def _save_with_events(
+        self, steps: Sequence[tuple[Owner, Step]]
+    ) -> list[bool]:
+        events = self.shown.take()
+        try:
+            written, left = await self._record(steps, events)
+        except Exception as error:
+            if passes(error) or not events:
+                self.shown.settle(events)
+                raise
+            # A step must not suffer for an event that cannot be written.
+            try:
+                written, left = await self._record(steps, [])
+            except Exception:
+                self.shown.settle(events)
+                raise error from None
+            logger.exception("%d events are lost", len(events))
+        except BaseException:
+            self.shown.settle(events)
+            raise
+        self.shown.settle(left)
+        return written
+
+    async def _record(
+        self, steps: Sequence[tuple[Owner, Step]], events: Sequence[ShownEvent]
+    ) -> tuple[list[bool], list[ShownEvent]]:
+        """Write both; return which steps were written, and which events must wait."""
+        values = {
+            "steps": json.dumps([_input(n, *each) for n, each in enumerate(steps)]),
+            "events": json.dumps([e.fenced_row(n) for n, e in enumerate(events)]),
+            "channel": f"{self._prefix}.oban_{EVENTS}",
+        }
+        sql = statement("record_steps", self._prefix)
+        async with autocommit(self._pool) as conn:
+            rows = await fetch(conn, sql, values)
+        written = {step for step, _ in rows}
+        left = [events[event] for _, event in rows if event is not None]
+        return [n in written for n in range(len(steps))], left
 
     async def of_job(self, job_id: int) -> list[Step]:
         """Return a job's steps, in the order in which they were recorded."""
@@ -186,13 +242,21 @@ class Steps:
         async with self._pool.connection() as conn:
             await conn.execute(statement("forget_step", self._prefix), values)
 
-    async def decide(self, job_id: int, step_id: int, *, payload: str | None) -> bool:
+    async def decide(
+        self,
+        job_id: int,
+        step_id: int,
+        *,
+        payload: str | None,
+        conn: AsyncConnection[Any] | None = None,
+    ) -> bool:
         """Say what became of a step whose outcome is unknown, and wake its job.
 
         Args:
             job_id: The job's id.
             step_id: The step's.
             payload: What it returned; None: it is run again.
+            conn: A connection of the caller's, to do it in its transaction.
 
         Returns:
             Whether there was such a step.
@@ -204,10 +268,12 @@ class Steps:
             "recorded_at": real_now(),
             "channel": f"{self._prefix}.oban_insert",
         }
-        async with autocommit(self._pool) as conn:
-            ((found, _),) = await fetch(
-                conn, statement("decide_step", self._prefix), values
-            )
+        sql = statement("decide_step", self._prefix)
+        if conn is not None:
+            ((found, _),) = await fetch(conn, sql, values)
+            return bool(found)
+        async with autocommit(self._pool) as own:
+            ((found, _),) = await fetch(own, sql, values)
         return bool(found)
 
     async def prune(self, max_age: timedelta, *, limit: int = 10_000) -> int:
@@ -219,6 +285,15 @@ class Steps:
         async with autocommit(self._pool) as conn:
             done = await conn.execute(statement("prune_steps", self._prefix), values)
         return done.rowcount
+
+
+def _weight(item: tuple[Owner, Step] | None) -> int:
+    return 0 if item is None else len(item[1].payload or "")
+
+
+def _is_strict(steps: Sequence[tuple[Owner, Step]]) -> bool:
+    # What must not begin twice holds the job's row while it is written.
+    return any(step.state == "started" for _, step in steps)
 
 
 def _input(n: int, owner: Owner, step: Step) -> dict[str, Any]:

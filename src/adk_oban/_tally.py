@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Self
 
 
 @dataclass(slots=True)
@@ -25,6 +25,27 @@ class Tally:
     live_calls: int = 0
     usage: Counter[str] = field(default_factory=Counter)
     saved: Counter[str] = field(default_factory=Counter)
+
+    def parts(self) -> dict[str, Any]:
+        """Return all of it as JSON, for a job that pauses."""
+        return {
+            "steps": dict(self.steps),
+            "model_calls": self.model_calls,
+            "live_calls": self.live_calls,
+            "usage": dict(self.usage),
+            "saved": dict(self.saved),
+        }
+
+    @classmethod
+    def of(cls, parts: dict[str, Any]) -> Self:
+        """Return what `parts` made JSON of."""
+        return cls(
+            steps=Counter(parts.get("steps", {})),
+            model_calls=parts.get("model_calls", 0),
+            live_calls=parts.get("live_calls", 0),
+            usage=Counter(parts.get("usage", {})),
+            saved=Counter(parts.get("saved", {})),
+        )
 
     def to_json(self) -> dict[str, Any]:
         """Return what a result keeps of it."""

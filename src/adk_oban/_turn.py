@@ -18,9 +18,12 @@ from google.adk.sessions.base_session_service import GetSessionConfig
 from pydantic import TypeAdapter
 
 from ._clock import real_now
-from ._codec import decode, encode_event, encode_state, merge_state
+from ._codec import decode, encode, encode_event, encode_state, merge_state
+from ._question import Question
 from ._results import Outcome
 from ._steps import Owner, Step
+from ._stream import Stream
+from .approvals import Approval
 
 _TICK = timedelta(microseconds=1)
 _events = TypeAdapter(list[Event])
@@ -37,7 +40,6 @@ class Ask:
         session_id: ADK's session id.
         ordered: Whether it waits for earlier jobs of its session.
         config: Which of the session's events (default: all of them).
-        segment: Which part of the invocation it is, between pauses.
     """
 
     job_id: int
@@ -46,7 +48,6 @@ class Ask:
     session_id: str
     ordered: bool = True
     config: GetSessionConfig | None = None
-    segment: int = 0
 
 
 @dataclass(slots=True)
@@ -61,7 +62,12 @@ class Turn:
         marker: The session's revision when it was read; None when there was none.
         last_event_at: When its last event was, by its row.
         cancelled_at: The attempt that was cancelled and may have left a part, or 0.
+        is_cancelled: Whether the job is to be cancelled.
+        segment: Which part of the invocation it is, between pauses; from 0.
+        approvals: What was asked at the end of the part before, and in this one.
+        shown: The keys of the job's events that are kept already.
         added: The events that were appended since.
+        stream: What the attempt shows to those who follow the job.
     """
 
     session: Session
@@ -71,7 +77,12 @@ class Turn:
     marker: datetime | None
     last_event_at: datetime | None
     cancelled_at: int = 0
+    is_cancelled: bool = False
+    segment: int = 0
+    approvals: list[Approval] = field(default_factory=list)
+    shown: frozenset[str] = frozenset()
     added: list[Event] = field(default_factory=list)
+    stream: Stream | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,13 +93,19 @@ class Landing:
         owner: The attempt.
         turn: What it read and added.
         outcome: What it ended with.
-        completes: Whether the job is completed by it.
+        ends: What becomes of the job: `"completed"`, `"cancelled"` or `"paused"`.
+        questions: What it pauses for.
+        tally: What a job that pauses has been made of so far.
+        shown: The job's last events, as rows of JSON without `n`.
     """
 
     owner: Owner
     turn: Turn
     outcome: Outcome
-    completes: bool = True
+    ends: str = "completed"
+    questions: tuple[Question, ...] = ()
+    tally: dict[str, Any] = field(default_factory=dict)
+    shown: tuple[dict[str, Any], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +114,7 @@ class Landed:
 
     Attributes:
         status: `"committed"`; `"moved"`: the session was written meanwhile; `"lost"`:
-            the job is somebody else's.
+            the job is somebody else's; `"cancelled"`: it is to be cancelled.
         has_next: Whether another job of the session may wait for this one's end.
     """
 
@@ -118,12 +135,14 @@ def ask_row(n: int, ask: Ask) -> dict[str, Any]:
         "recent": config.num_recent_events,
         "after": None if after is None else _naive(after).isoformat(),
         "ordered": ask.ordered,
-        "segment": ask.segment,
     }
 
 
 def turn_of(
     ask: Ask,
+    segment: int,
+    approvals: str | None,
+    shown: str | None,
     update_time: datetime | None,
     session_state: str | None,
     app_state: str | None,
@@ -134,6 +153,7 @@ def turn_of(
     completed: bool,
     cancelled_at: int,
     waits: bool,
+    is_cancelled: bool,
 ) -> Turn:
     """Return the turn of a row of `load_turns.sql`."""
     state = merge_state(
@@ -158,6 +178,10 @@ def turn_of(
         completed=completed,
         cancelled_at=cancelled_at,
         waits=waits,
+        is_cancelled=is_cancelled,
+        segment=segment,
+        approvals=[Approval.of(row) for row in decode(approvals or "[]")],
+        shown=frozenset(decode(shown or "[]")),
         marker=update_time,
         last_event_at=last_event_at,
     )
@@ -192,7 +216,8 @@ def landing_text(n: int, landing: Landing) -> str:
         "n": n,
         "job_id": landing.owner.job_id,
         "attempted_at": landing.owner.attempted_at.isoformat(),
-        "completes": landing.completes,
+        "ends": landing.ends,
+        "tally": landing.tally,
         "app_name": session.app_name,
         "user_id": session.user_id,
         "session_id": session.id,
@@ -206,6 +231,8 @@ def landing_text(n: int, landing: Landing) -> str:
     parts = [json.dumps(head)[1:-1]]
     parts += [f'"{scope}": {text}' for scope, text in scopes.items()]
     parts.append(f'"result": {outcome.to_json()}')
+    asked = encode([question.row(turn.segment) for question in landing.questions])
+    parts.append(f'"approvals": {asked}')
     return "{" + ", ".join(parts) + "}"
 
 
@@ -221,6 +248,12 @@ def event_rows(n: int, turn: Turn) -> Iterator[str]:
             }
         )
         yield f'{head[:-1]}, "data": {encode_event(event)}}}'
+
+
+def shown_rows(n: int, landing: Landing) -> Iterator[str]:
+    """Return the rows of the job's events that are kept with its turn, as JSON."""
+    for row in landing.shown:
+        yield json.dumps({"n": n, **row})
 
 
 def _times(turn: Turn) -> list[datetime]:

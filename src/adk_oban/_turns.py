@@ -5,13 +5,13 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 from psycopg_pool import AsyncConnectionPool
 
 from ._batch import Batch
 from ._connection import autocommit, fetch
 from ._query import statement
-from ._results import CHANNEL
 from ._turn import (
     Ask,
     Landed,
@@ -21,6 +21,7 @@ from ._turn import (
     ask_row,
     event_rows,
     landing_text,
+    shown_rows,
     turn_of,
 )
 
@@ -47,7 +48,15 @@ class Turns:
 
     async def land(self, landing: Landing) -> Landed:
         """Commit a turn, with its result and the completion of its job."""
-        return await self._commits.submit(landing)
+        stream = landing.turn.stream
+        if stream is None:
+            return await self._commits.submit(landing)
+        # Its last events need no trip of their own, and come before its end.
+        landing = replace(landing, shown=stream.withdraw())
+        landed = await self._commits.submit(landing)
+        if landed.status == "committed":
+            stream.landed()
+        return landed
 
     async def load(self, asks: Sequence[Ask]) -> list[Turn | None]:
         """Read what many attempts need."""
@@ -70,11 +79,13 @@ class Turns:
                 for n, each in enumerate(landings)
                 for event in event_rows(n, each.turn)
             ),
-            "channel": f"{self._prefix}.oban_{CHANNEL}",
+            "shown": array(
+                row for n, each in enumerate(landings) for row in shown_rows(n, each)
+            ),
         }
         async with autocommit(self._pool) as conn:
             rows = await fetch(conn, statement("commit_turns", self._prefix), values)
-        found = {n: Landed(status, has_next) for n, status, has_next, _ in rows}
+        found = {n: Landed(status, has_next) for n, status, has_next in rows}
         return [found[n] for n in range(len(landings))]
 
     async def _load(self, asks: Sequence[Ask]) -> list[Turn | None]:
@@ -101,7 +112,8 @@ def _weight(landing: Landing) -> int:
         for part in event.content.parts or ()
         if part.inline_data is not None
     )
-    return 4_000 + sum(len(data or b"") for data in blobs)
+    shown = sum(len(row["data"]) for row in landing.shown)
+    return 4_000 + shown + sum(len(data or b"") for data in blobs)
 
 
 def _apart(landings: Sequence[Landing]) -> Iterator[list[int]]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from ._question import Question
+
 
 class Interruption(BaseException):
     """The attempt ends here. No callback of the user's may make an answer of it."""
@@ -9,6 +11,18 @@ class Interruption(BaseException):
 
 class NotOwner(Interruption):
     """The job is somebody else's by now: this attempt must leave no trace."""
+
+
+class Stopped(Interruption):
+    """A user has cancelled the job."""
+
+
+class Asks(Interruption):
+    """An agent inside a tool asks a person something, and must wait for the answer."""
+
+    def __init__(self, question: Question) -> None:
+        self.question = question
+        super().__init__(f"{question.kind} of {question.tool!r}: {question.hint}")
 
 
 class Undecided(Interruption):

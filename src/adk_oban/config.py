@@ -8,6 +8,7 @@ dsn = "postgresql://localhost/my_app"        # ADK_OBAN_DSN
 direct_dsn = "postgresql://localhost/my_app" # ADK_OBAN_DIRECT_DSN, without a pooler
 prefix = "public"                            # ADK_OBAN_PREFIX
 agents = ["my_app.agents", "./agents"]       # ADK_OBAN_AGENTS=my_app.agents,./agents
+webhook_secret = "whsec_..."                 # ADK_OBAN_WEBHOOK_SECRET
 queues = { agents = 10, scheduled = 5 }      # ADK_OBAN_QUEUES=agents:10,scheduled:5
 ```
 """
@@ -34,6 +35,7 @@ class Settings:
         prefix: The PostgreSQL schema of the tables.
         queues: Names of queues and how many jobs each runs at once.
         agents: What jobs may name, as `parse_agents` takes it.
+        webhook_secret: What webhooks are signed with; several with spaces between.
     """
 
     dsn: str | None = None
@@ -41,6 +43,7 @@ class Settings:
     queues: dict[str, int] = field(default_factory=dict)
     agents: tuple[str, ...] = ()
     direct_dsn: str | None = None
+    webhook_secret: str | None = field(default=None, repr=False)
 
 
 def load_settings(
@@ -66,12 +69,15 @@ def load_settings(
         told["queues"] = parse_queues(queues.split(","))
     if agents := environ.get("ADK_OBAN_AGENTS"):
         told["agents"] = agents.split(",")
+    if secret := environ.get("ADK_OBAN_WEBHOOK_SECRET"):
+        told["webhook_secret"] = secret
     return Settings(
         dsn=told.get("dsn"),
         prefix=told.get("prefix", "public"),
         queues=dict(told.get("queues", {})),
         agents=tuple(item.strip() for item in told.get("agents", ())),
         direct_dsn=told.get("direct_dsn"),
+        webhook_secret=told.get("webhook_secret"),
     )
 
 
@@ -141,6 +147,7 @@ def _checked(told: dict[str, Any], where: str) -> dict[str, Any]:
         "prefix": str,
         "queues": dict,
         "agents": list,
+        "webhook_secret": str,
     }
     for key, value in told.items():
         if key not in kinds:

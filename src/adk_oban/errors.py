@@ -2,6 +2,7 @@
 
 ```
 AdkObanError
+├── AlreadyAnsweredError       somebody else has answered, or the deadline has passed
 ├── DatabaseUnavailableError   no connection: wrong DSN, or the server is down
 ├── EmbeddedPostgresError      the embedded server cannot be found or started
 ├── JobFailedError             the job ended without an answer
@@ -9,6 +10,7 @@ AdkObanError
 ├── NotMigratedError           our tables are missing or older than this version
 ├── ResultTimeoutError         the job has not ended yet (also a TimeoutError)
 ├── SchemaVersionError         tables of another version or of somebody else
+├── SessionBusyError           the session has a job that has not ended
 └── UnknownAgentError          the agent is not registered (also a ValueError)
 ```
 
@@ -21,6 +23,26 @@ from __future__ import annotations
 
 class AdkObanError(Exception):
     """Root of all errors that adk-oban raises on its own."""
+
+
+class AlreadyAnsweredError(AdkObanError):
+    """A question of an agent's is not open any more.
+
+    Attributes:
+        approval_id: Its number in the inbox.
+        state: What became of it; `"open"` when its deadline has just passed.
+        answered_by: Who was faster, where it is known.
+    """
+
+    def __init__(self, approval_id: int, state: str, answered_by: str | None) -> None:
+        self.approval_id = approval_id
+        self.state = state
+        self.answered_by = answered_by
+        how = "its deadline has passed" if state == "open" else f"it was {state}"
+        by = "" if answered_by is None else f" by {answered_by!r}"
+        super().__init__(
+            f"approval {approval_id} cannot be answered any more: {how}{by}"
+        )
 
 
 class DatabaseUnavailableError(AdkObanError):
@@ -85,6 +107,25 @@ class ResultTimeoutError(AdkObanError, TimeoutError):
 
 class SchemaVersionError(AdkObanError):
     """The database holds tables of another version, or of another program."""
+
+
+class SessionBusyError(AdkObanError):
+    """A message was not enqueued: its session has a job that has not ended.
+
+    Attributes:
+        session_id: ADK's session id.
+        job_ids: The session's jobs that have not ended, in their order.
+    """
+
+    def __init__(self, session_id: str, job_ids: tuple[int, ...]) -> None:
+        self.session_id = session_id
+        self.job_ids = job_ids
+        first, more = job_ids[0], len(job_ids) - 1
+        others = f" and {more} more" if more else ""
+        super().__init__(
+            f"session {session_id!r} is busy with job {first}{others}, and "
+            "when_busy='reject' does not wait: try again later, or let it wait"
+        )
 
 
 class UnknownAgentError(AdkObanError, ValueError):

@@ -2,79 +2,35 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
+from collections.abc import AsyncGenerator
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
-from typing import Any, Self
+from datetime import UTC, datetime
+from typing import Any, Self, Unpack
 
-from google.adk.events import Event
 from oban import Job
 
+from . import _replies
+from ._approvals import Inbox
+from ._args import Message
+from ._follow import follow
+from ._fork import Fork, Source
+from ._kind import AGENT, SCHEDULED
+from ._options import JobOptions, Options
 from ._payload import pack
-from ._results import Outcome, Progress
+from ._replies import Reply
+from ._results import Progress
 from ._services import Services
-from .errors import JobFailedError, JobNotFoundError, ResultTimeoutError
-
-# The notification of a result can be lost with its connection, so that waiting also
-# looks by itself, this often in seconds.
-_LOOK_EVERY = 1.0
-_ACK_TAKES = 0.01
-
-
-@dataclass(frozen=True, slots=True)
-class AgentResult:
-    """What an agent's job ended with.
-
-    Attributes:
-        job_id: The job's id.
-        text: The final answer; empty when the model gave none.
-        output: The structured output where the agent has an output schema, or a
-            Workflow's output; else None.
-        events: The turn's ADK events, without the user's message; none when the
-            session has been deleted since.
-        event_count: How many events there were.
-        state: The ADK session's state after the turn, with `user:` and `app:` keys.
-        attempts: How many attempts it took.
-        model_calls: How many model calls the turn took, each counted once, however many
-            attempts there were.
-        usage: Sums of their token counts, under genai's names
-            (`prompt_token_count`, `candidates_token_count`, `total_token_count`, …).
-        steps: How many steps of the last attempt were `live`, `replayed`, or `changed`
-            (live since their request is not what was recorded), and how many model
-            calls were live (`live_model_calls`).
-        saved: Sums of the token counts that the last attempt did not pay again.
-        waiting_for: The calls that wait for an answer from outside, each with `id`,
-            `name` and `args`: a long-running tool's, or a confirmation's.
-        duration: How long the last attempt took.
-        app_name: ADK's app name.
-        user_id: ADK's user id.
-        session_id: ADK's session id.
-        invocation_id: ADK's id of the invocation.
-        error_code: The model's error code when it ended without a proper answer, such
-            as `"SAFETY"` or `"MAX_TOKENS"`; else None.
-        error_message: What the model said of it.
-    """
-
-    job_id: int
-    text: str
-    output: Any
-    events: tuple[Event, ...]
-    event_count: int
-    state: dict[str, Any]
-    attempts: int
-    model_calls: int
-    usage: dict[str, int]
-    steps: dict[str, int]
-    saved: dict[str, int]
-    waiting_for: tuple[dict[str, Any], ...]
-    duration: timedelta
-    app_name: str
-    user_id: str
-    session_id: str
-    invocation_id: str | None
-    error_code: str | None
-    error_message: str | None
+from .approvals import Approval
+from .errors import (
+    AlreadyAnsweredError,
+    JobFailedError,
+    JobNotFoundError,
+    ResultTimeoutError,
+)
+from .events import JobEvent, position_of
+from .results import AgentResult, find_result
+from .status import JobStatus, JobStep, find_status, find_steps
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,6 +135,41 @@ class AgentJob:
         """ADK's session id; None in a row that leaves it to the worker."""
         return self.args.get("session_id")
 
+    def to_json(self) -> dict[str, Any]:
+        """Return it as plain data that JSON can hold."""
+        names = [name for name in self.__slots__ if not name.startswith("_")]
+        row = {name: getattr(self, name) for name in names}
+        times = {k: v.isoformat() for k, v in row.items() if isinstance(v, datetime)}
+        lists = {"tags": list(self.tags), "errors": list(self.errors)}
+        told = {"agent": self.agent, "message": self.args.get("message")}
+        return {**row, **times, **lists, **told}
+
+    async def status(self) -> JobStatus:
+        """Return where the job stands now, also when it has been pruned.
+
+        Raises:
+            JobNotFoundError: Neither the job nor its result is there.
+
+        Example:
+            >>> status = await job.status()
+            >>> print(status.state, status.node, status.steps_done)
+        """
+        return await find_status(self.id, self._services)
+
+    async def steps(self) -> list[JobStep]:
+        """Return what the job's agents have done, in the order of its recording.
+
+        Steps are kept for `step_ttl` after the job has ended.
+
+        Raises:
+            JobNotFoundError: Nothing of the job is there any more.
+
+        Example:
+            >>> for step in await job.steps():
+            ...     print(step.position, step.kind, step.name, step.source)
+        """
+        return await find_steps(self.id, self._services)
+
     async def reload(self) -> AgentJob:
         """Return the job as it is now.
 
@@ -210,16 +201,152 @@ class AgentJob:
             >>> print((await job.result(timeout=60)).text)
         """
         deadline = None if timeout is None else time.monotonic() + timeout
-        with self._services.watch.job(self.id) as arrived:
+        async with self._services.watch.job(self.id) as watcher:
             while not (progress := await self._progress()).ended:
-                # The acknowledgement follows the result within milliseconds.
-                pause = _ACK_TAKES if progress.ending else _LOOK_EVERY
                 left = None if deadline is None else deadline - time.monotonic()
                 if left is not None and left <= 0:
                     state = str(progress.job_state)
                     raise ResultTimeoutError(self.id, state, timeout or 0)
-                await _wait(arrived, pause if left is None else min(pause, left))
+                await watcher.wait(left)
         return await self._ended(progress)
+
+    def events(
+        self, *, after: str | None = None, partial: bool = True
+    ) -> AsyncGenerator[JobEvent, None]:
+        """Follow the job: what has happened in it, and what happens, until it ends.
+
+        From any process; each event comes once and in order, whatever the number of
+        attempts. It may be gone on with later, elsewhere, after the last event's
+        cursor. While nothing happens, nothing is asked.
+
+        Args:
+            after: The `cursor` of an event: only what came after it (default: all).
+            partial: Whether to hear of text that a model is in the middle of; a job has
+                some that was enqueued with `streaming=True` (default True).
+
+        Returns:
+            The events. The last one is how the job ended; one that is retried after
+            that goes on for those who ask again.
+
+        Raises:
+            JobNotFoundError: From the first step: there is nothing of the job any more.
+            RuntimeError: From a later step: the `AdkOban` has stopped.
+            TypeError: `after` is not text.
+            ValueError: `after` is no cursor of this job's; or, from the first step, of
+                an event that it has not come to.
+
+        Example:
+            >>> async for event in job.events():
+            ...     print(event.cursor, event.type, event.text)
+        """
+        position = position_of(after, self.id)
+        return follow(self._services, self.id, position, partial=partial)
+
+    async def cancel(
+        self, *, reason: str | None = None, keep: bool | None = None
+    ) -> AgentJob:
+        """Cancel the job: one that runs is stopped at once, on whatever node.
+
+        Its model call or tool is aborted, the agent's `finally` blocks run, and it ends
+        as `cancelled`, also when its process dies meanwhile.
+
+        Args:
+            reason: Why, for people: it stands in the job's `errors`.
+            keep: Whether what it has done so far stays in its session (default: as its
+                own `on_cancel` says).
+
+        Returns:
+            The job as it is now: `cancelled`, or `executing` until it has stopped.
+
+        Raises:
+            JobNotFoundError: It has been pruned.
+            ValueError: It has ended.
+
+        Example:
+            >>> await job.cancel(reason="the customer has hung up", keep=True)
+        """
+        cancelled = await self._services.cancels.cancel(
+            [self.id], reason=reason, keep=keep
+        )
+        job = await self.reload()
+        if not cancelled:
+            raise ValueError(
+                f"job {self.id} is {job.state} already; only one that has not ended "
+                "can be cancelled"
+            )
+        return job
+
+    async def retry(self) -> AgentJob:
+        """Let a job go on at once that was discarded or cancelled, or waits to.
+
+        Nothing that it recorded is done again, and it gets one more attempt if it has
+        used up all. One that was cancelled while it waited for people asks them again.
+
+        Returns:
+            The job as it is now.
+
+        Raises:
+            JobNotFoundError: It has been pruned.
+            ValueError: It has not ended, or has completed.
+
+        Example:
+            >>> job = await (await jobs.get_job(17)).retry()
+            >>> print((await job.result(timeout=60)).text)
+        """
+        retried = await self._services.retries.retry([self.id])
+        job = await self.reload()
+        if not retried:
+            raise ValueError(f"job {self.id} cannot be retried: {_standing(job)}")
+        return job
+
+    async def fork(
+        self,
+        *,
+        after_step: int | None = None,
+        message: Message | None = None,
+        session_id: str | None = None,
+        **options: Unpack[Options],
+    ) -> AgentJob:
+        """Enqueue a new job on a copy of the session, as of a step of this one.
+
+        Without a message it is asked the same again: its first steps are answered as
+        they were, and cost nothing; what comes after them runs live. With a message
+        that is what follows on what this job had said and done by then, or in its
+        place with `after_step=0`. This job and its session stay as they are; `user:`
+        and `app:` state and artifacts are not copied.
+
+        Args:
+            after_step: The number of the last step that counts, as `steps()` has them;
+                0: none (default: all of them).
+            message: What the agent is told in the copy.
+            session_id: ADK's id of the copy (default: `"fork-"` and 11 random
+                characters).
+            **options: As of `AgentWorker.enqueue` (default: those of this job).
+
+        Returns:
+            The new job; its `meta` says `forked_from` and `after_step`.
+
+        Raises:
+            TypeError: A value is of the wrong type.
+            ValueError: There is no such step or it has been pruned, the session of the
+                copy is there already, or a value is wrong.
+
+        Example:
+            >>> again = await job.fork(after_step=2)
+            >>> other = await job.fork(message="Now in French, please")
+        """
+        try:
+            job = await self.reload()
+        except JobNotFoundError:
+            job = self  # pruned; its steps and its session may be there
+        fork = Fork.of(
+            _source(job),
+            after_step=after_step,
+            message=message,
+            session_id=session_id,
+            options={**options},
+        )
+        return AgentJob.of(await fork.make(self._services), self._services)
 
     async def undecided(self) -> list[UndecidedStep]:
         """Return the tool calls marked `@once` whose outcome nobody knows.
@@ -241,6 +368,92 @@ class AgentJob:
             if step.state != "done"
             and not (self.state == "executing" and step.attempt == self.attempt)
         ]
+
+    async def approve(
+        self,
+        approval_id: int,
+        *,
+        payload: Any = None,
+        edited_args: dict[str, Any] | None = None,
+        by: str | None = None,
+    ) -> Approval:
+        """Let a tool run that its agent asked about; the job goes on.
+
+        Args:
+            approval_id: Which question; see `AdkOban.approvals`.
+            payload: What the tool finds in its context's `tool_confirmation.payload`,
+                as JSON.
+            edited_args: What the tool runs with instead of what the model wanted.
+            by: Who says so, for the record.
+
+        Returns:
+            The approval, answered.
+
+        Raises:
+            AlreadyAnsweredError: Somebody was faster, or the deadline has passed.
+            LookupError: The job has not asked this.
+            TypeError: A value is not JSON of the right shape.
+            ValueError: The question takes no such answer.
+
+        Example:
+            >>> (asked,) = await jobs.approvals(job_id=job.id)
+            >>> await job.approve(asked.id, edited_args={"amount": 10}, by="anna")
+        """
+        asked = await self._asked(approval_id)
+        reply = _replies.approve(asked, payload=payload, edited_args=edited_args, by=by)
+        return await self._services.approvals.answer(asked, reply)
+
+    async def reject(
+        self, approval_id: int, reason: str | None = None, *, by: str | None = None
+    ) -> Approval:
+        """Do not let a tool run, or refuse what its agent asks for; the job goes on.
+
+        Args:
+            approval_id: Which question; see `AdkOban.approvals`.
+            reason: Why, for the agent to read.
+            by: Who says so, for the record.
+
+        Returns:
+            The approval, answered. A job whose `decision` is rejected is cancelled.
+
+        Raises:
+            AlreadyAnsweredError: Somebody was faster, or the deadline has passed.
+            LookupError: The job has not asked this.
+            ValueError: The question takes no such answer.
+
+        Example:
+            >>> await job.reject(asked.id, "too expensive", by="anna")
+        """
+        asked = await self._asked(approval_id)
+        reply = _replies.reject(asked, reason=reason, by=by)
+        return await self._services.approvals.answer(asked, reply)
+
+    async def respond(
+        self, approval_id: int, response: Any, *, by: str | None = None
+    ) -> Approval:
+        """Give an agent what it asks for; the job goes on.
+
+        Args:
+            approval_id: Which question; see `AdkOban.approvals`.
+            response: What came of a long-running tool, what a node wants to know, a
+                credential, or what a tool that runs once returned. As JSON.
+            by: Who says so, for the record.
+
+        Returns:
+            The approval, answered.
+
+        Raises:
+            AlreadyAnsweredError: Somebody was faster, or the deadline has passed.
+            LookupError: The job has not asked this.
+            TypeError: `response` is not JSON of the right shape.
+            ValueError: The question takes no such answer.
+
+        Example:
+            >>> await job.respond(asked.id, {"ticket": "T-1", "status": "granted"})
+        """
+        asked = await self._asked(approval_id)
+        reply = _replies.respond(asked, response, by=by)
+        return await self._services.approvals.answer(asked, reply)
 
     async def decide(
         self,
@@ -273,14 +486,35 @@ class AgentJob:
                 f"again={again!r}, result={result!r}, fail={fail!r}"
             )
         decided = {"result": result} if fail is None else {"refused": fail}
-        found = await self._services.steps.decide(
-            self.id, step_id, payload=None if again else pack(decided)
-        )
+        payload = None if again else pack(decided)
+        inbox = Inbox(job_id=self.id, kind="decision", limit=1000)
+        asked = await self._services.approvals.list(inbox)
+        mine = [each for each in asked if each.payload["step_id"] == step_id]
+        try:
+            if mine:
+                reply = _decision(again, result, fail)
+                await self._services.approvals.answer(mine[0], reply)
+                return
+            found = await self._services.steps.decide(self.id, step_id, payload=payload)
+        except AlreadyAnsweredError:
+            found = False
         if not found:
             raise LookupError(
                 f"job {self.id} has no undecided step {step_id!r}; somebody may have "
                 "decided already, and undecided() lists those there are"
             )
+
+    async def _asked(self, approval_id: int) -> Approval:
+        if not isinstance(approval_id, int) or isinstance(approval_id, bool):
+            raise TypeError(f"an approval is named by its id, got {approval_id!r}")
+        known = 0 < approval_id < 2**63
+        asked = await self._services.approvals.get(approval_id) if known else None
+        if asked is None or asked.job_id != self.id:
+            raise LookupError(
+                f"job {self.id} has no approval {approval_id!r}; approvals(job_id=...) "
+                "lists those there are"
+            )
+        return asked
 
     async def _progress(self) -> Progress:
         progress = await self._services.results.progress(self.id)
@@ -291,24 +525,46 @@ class AgentJob:
     async def _ended(self, progress: Progress) -> AgentResult:
         state = progress.job_state or progress.result_state or ""
         if state != "completed":
-            reason = progress.result_error or progress.job_error or "no reason recorded"
+            reasons = [progress.result_error, progress.job_error]
+            if state == "cancelled":  # maybe after it had ended before
+                reasons.reverse()
+            reason = reasons[0] or reasons[1] or "no reason recorded"
             raise JobFailedError(self.id, state, reason)
         return await find_result(self.id, self._services)
 
 
-async def find_result(job_id: int, services: Services) -> AgentResult:
-    """Return the kept result of a job that completed.
+def _standing(job: AgentJob) -> str:
+    match job.state:
+        case "completed":
+            return "it has completed; fork() runs it again on a copy of its session"
+        case "executing":
+            return "it runs"
+        case "available":
+            return "it is about to run"
+    match job.meta.get("adk_oban_waits"):
+        case "approval" | "decision":
+            return "it waits for an answer; see approvals()"
+        case "order":
+            return "it waits for an earlier job of its session"
+    return f"it is {job.state}, and runs at {job.scheduled_at}"
 
-    Raises:
-        JobFailedError: The job was discarded or cancelled.
-        JobNotFoundError: There is no result, or no longer.
-    """
-    outcome = await services.results.get(job_id)
-    if outcome is None:
-        raise JobNotFoundError(job_id)
-    if outcome.state != "completed":
-        raise JobFailedError(job_id, outcome.state, outcome.error or "")
-    return _result(outcome, await services.results.events(outcome))
+
+def _source(job: AgentJob) -> Source:
+    return Source(
+        id=job.id,
+        kind=SCHEDULED if job.worker.endswith(".ScheduledJob") else AGENT,
+        worker=job.worker,
+        args=job.args,
+        options=JobOptions(
+            queue=job.queue,
+            max_attempts=job.max_attempts,
+            priority=job.priority,
+            tags=job.tags,
+        ),
+        inserted_at=job.inserted_at or datetime.fromtimestamp(0, UTC),
+        # One that waits for its turn has looked whether it is due.
+        attempted_at=job.attempted_at if job.attempt else None,
+    )
 
 
 def agent_of(args: dict[str, Any]) -> str:
@@ -318,43 +574,15 @@ def agent_of(args: dict[str, Any]) -> str:
     return str(name or "oban_agent")
 
 
+def _decision(again: bool, result: Any, fail: str | None) -> Reply:
+    if again:
+        return Reply("approved")
+    if fail is not None:
+        return Reply("rejected", reason=fail)
+    return Reply("responded", response=result)
+
+
 def _aware(time: datetime | None) -> datetime | None:
     # What Oban fills in when it inserts a job has no zone, and means UTC.
     naive = time is not None and time.tzinfo is None
     return time.replace(tzinfo=UTC) if time is not None and naive else time
-
-
-def _result(outcome: Outcome, events: list[Event]) -> AgentResult:
-    finished = outcome.finished_at or outcome.started_at
-    steps = dict(outcome.steps)
-    saved = steps.pop("saved", {})
-    return AgentResult(
-        job_id=outcome.job_id,
-        text=outcome.text,
-        output=outcome.output,
-        events=tuple(events),
-        event_count=outcome.event_count,
-        state=outcome.session_state,
-        attempts=outcome.attempt,
-        model_calls=outcome.model_calls,
-        usage=outcome.usage,
-        steps=steps,
-        saved=saved,
-        waiting_for=tuple(outcome.waiting_for),
-        duration=finished - outcome.started_at,
-        app_name=outcome.app_name,
-        user_id=outcome.user_id,
-        session_id=outcome.session_id,
-        invocation_id=outcome.invocation_id,
-        error_code=outcome.error_code,
-        error_message=outcome.error,
-    )
-
-
-async def _wait(arrived: asyncio.Event, seconds: float) -> None:
-    try:
-        async with asyncio.timeout(seconds):
-            await arrived.wait()
-    except TimeoutError:
-        return
-    arrived.clear()

@@ -12,21 +12,28 @@ from google.adk.auth.credential_service.base_credential_service import (
     BaseCredentialService,
 )
 from google.adk.memory import BaseMemoryService
-from oban import Job, Oban
-from psycopg import AsyncConnection
+from oban import Oban
 from psycopg_pool import AsyncConnectionPool
 
 from . import _durable, _oban, schema
+from ._approvals import Approvals
+from ._cancels import Cancels
 from ._checks import check_limits, check_sources
+from ._desk import Desk, not_started
+from ._event_log import EventLog
+from ._fan_ins import FanIns
 from ._hand_back import HandBack
 from ._inline import Tool
+from ._leftovers import Leftovers
 from ._liveness import Liveness
 from ._loop import Loop
 from ._order import Order
+from ._partials import Partials
 from ._pool import Connect, check_direct, direct, open_pool
-from ._query import statement, validate_prefix
+from ._query import validate_prefix
 from ._rescuer import Rescuer
 from ._results import Results
+from ._retries import Retries
 from ._schedules import Schedules
 from ._services import Backoff, Services
 from ._steps import Steps
@@ -35,16 +42,17 @@ from ._ticker import Ticker
 from ._turns import Turns
 from ._warm_up import warm_up
 from ._watch import Watch
+from ._webhook_sender import WebhookSender
 from .agents import AgentRegistry, Agents
 from .config import load_settings
-from .errors import JobNotFoundError
-from .jobs import AgentJob, AgentResult, find_result
+from .on_complete import FollowUp
 from .scheduled import Schedule, ScheduledJob
 from .sessions import PostgresSessionService
+from .webhooks import parse_secrets
 from .worker import AgentWorker
 
 
-class AdkOban:
+class AdkOban(Desk):
     """Runs ADK agents as Oban jobs inside your own process, or only enqueues them.
 
     Use it as an async context manager, for as long as the process works. With
@@ -85,11 +93,21 @@ class AdkOban:
         tool_timeout: How many seconds a tool gets, for all tools or by name (default:
             as many as it takes). Then it has failed; a plain function goes on in its
             thread, since nothing can stop it.
+        model_timeout: How many seconds a model call gets from its start to its last
+            token, for all models or by name (default: as many as it takes). Then its
+            connection is closed, and the attempt fails and is tried again.
         job_timeout: How many seconds an attempt gets that does not say itself (default:
             as many as it takes).
         retry_error_codes: Which error codes of a model's answer, such as
             `"MODEL_RETURNED_NO_CONTENT"` or `"SAFETY"`, fail the attempt, so that it is
             tried again (default none: the job completes, and its result has the code).
+        webhook_secret: What webhooks are signed with: `"whsec_"` and base64, or a list
+            of them that all sign, while it is changed (default:
+            `ADK_OBAN_WEBHOOK_SECRET`, then `webhook_secret` in the file).
+        approval_timeout: How many seconds people have to answer what an agent asks
+            (default: as many as it takes), where a job does not say itself.
+        on_approval_timeout: What becomes of a question that nobody has answered by
+            then: `"reject"` (default), `"approve"`, or `"cancel"` the job.
         pool_size: How many connections there may be (default 10), beside the one
             that listens and the one that holds the locks.
         lock_timeout: After how many seconds the jobs of a process that is stopped or
@@ -138,8 +156,12 @@ class AdkOban:
         result_ttl: timedelta = timedelta(days=7),
         step_ttl: timedelta = timedelta(days=1),
         tool_timeout: float | Mapping[str, float] | None = None,
+        model_timeout: float | Mapping[str, float] | None = None,
         job_timeout: float | None = None,
         retry_error_codes: Iterable[str] = (),
+        approval_timeout: float | None = None,
+        on_approval_timeout: str = "reject",
+        webhook_secret: str | Iterable[str] | None = None,
         pool_size: int = 10,
         lock_timeout: float = 10.0,
         **oban_options: Any,
@@ -150,8 +172,11 @@ class AdkOban:
             result_ttl=result_ttl,
             step_ttl=step_ttl,
             tool_timeout=tool_timeout,
+            model_timeout=model_timeout,
             job_timeout=job_timeout,
             retry_error_codes=retry_error_codes,
+            approval_timeout=approval_timeout,
+            on_approval_timeout=on_approval_timeout,
             pool_size=pool_size,
             lock_timeout=lock_timeout,
         )
@@ -178,8 +203,12 @@ class AdkOban:
         self._result_ttl = result_ttl
         self._step_ttl = step_ttl
         self._tool_timeout = tool_timeout
+        self._model_timeout = model_timeout
         self._job_timeout = job_timeout
         self._retry_error_codes = frozenset(retry_error_codes)
+        self._approval_timeout = approval_timeout
+        self._on_approval_timeout = on_approval_timeout
+        self._webhook_keys = parse_secrets(webhook_secret or settings.webhook_secret)
         self._pool_size = pool_size
         self._oban_options = oban_options
         self._stack: AsyncExitStack | None = None
@@ -260,66 +289,8 @@ class AdkOban:
     def schedules(self) -> Schedules:
         """The schedules: add, list, pause, resume, remove."""
         if self._schedules is None:
-            raise _not_started()
+            raise not_started()
         return self._schedules
-
-    async def enqueue(
-        self, job: Job, *, conn: AsyncConnection | Any = None
-    ) -> AgentJob:
-        """Insert a job that `AgentWorker.new` or `ScheduledJob.new` made.
-
-        Args:
-            job: The job.
-            conn: A connection of the caller's, to insert it in its transaction.
-        """
-        return AgentJob.of(await self.oban.enqueue(job, conn=conn), self._running)
-
-    async def get_job(self, job_id: int) -> AgentJob | None:
-        """Return a job, or None when there is none or it has been pruned."""
-        job = await self.oban.get_job(job_id)
-        return None if job is None else AgentJob.of(job, self._running)
-
-    async def get_result(self, job_id: int) -> AgentResult | None:
-        """Return the kept result of a job that completed, also when that was pruned.
-
-        Raises:
-            JobFailedError: The job was discarded or cancelled.
-        """
-        try:
-            return await find_result(job_id, self._running)
-        except JobNotFoundError:
-            return None
-
-    async def list_jobs(
-        self, *, state: str | None = None, queue: str | None = None, limit: int = 50
-    ) -> list[AgentJob]:
-        """Return jobs of agents, newest first.
-
-        Args:
-            state: Only those in this state of Oban's.
-            queue: Only those of this queue.
-            limit: How many at most (default 50).
-
-        Raises:
-            ValueError: There is no such state.
-        """
-        if state is not None and state not in _oban.STATES:
-            raise ValueError(f"state must be one of {_oban.STATES!r}, got {state!r}")
-        workers = [*_oban.names_of(AgentWorker), *_oban.names_of(ScheduledJob)]
-        asked = {"workers": workers, "state": state, "queue": queue, "limit": limit}
-        services = self._running
-        async with (
-            services.pool.connection() as conn,
-            conn.cursor(row_factory=_oban.job_row) as cursor,
-        ):
-            await cursor.execute(statement("list_jobs", self._prefix), asked)
-            return [AgentJob.of(job, services) for job in await cursor.fetchall()]
-
-    @property
-    def _running(self) -> Services:
-        if self._services is None:
-            raise _not_started()
-        return self._services
 
     async def _open_pool(self, stack: AsyncExitStack) -> AsyncConnectionPool:
         if self._given_oban is not None:
@@ -347,7 +318,11 @@ class AdkOban:
             await warm_up()
         results, watch = Results(pool, self._prefix), Watch(oban)
         liveness, hand_back, workers = self._keepers(oban, pool, connect)
-        steps = Steps(pool, self._prefix)
+        steps, events = Steps(pool, self._prefix), EventLog(pool, self._prefix)
+        stack.callback(steps.shown.close)  # once jobs have been handed back
+        webhooks = WebhookSender(self._webhook_keys)
+        stack.push_async_callback(webhooks.close)
+        order = Order(pool, self._prefix)
         self._services = Services(
             oban=oban,
             pool=pool,
@@ -357,8 +332,13 @@ class AdkOban:
             results=results,
             steps=steps,
             turns=Turns(pool, self._prefix),
-            order=Order(pool, self._prefix),
+            order=order,
+            cancels=Cancels(pool, self._prefix, order),
+            retries=Retries(pool, self._prefix),
+            events=events,
+            partials=Partials(pool, self._prefix, steps.shown),
             watch=watch,
+            fan_ins=FanIns(pool, self._prefix),
             liveness=liveness,
             artifacts=self._artifacts,
             memory=self._memory,
@@ -366,8 +346,13 @@ class AdkOban:
             backoff=self._backoff,
             tool_threads=max(_TOOL_THREADS, _oban.slots_of(oban)),
             tool_timeout=self._tool_timeout,
+            model_timeout=self._model_timeout,
             job_timeout=self._job_timeout,
             retry_error_codes=self._retry_error_codes,
+            approval_timeout=self._approval_timeout,
+            on_approval_timeout=self._on_approval_timeout,
+            approvals=Approvals(pool, self._prefix, steps),
+            webhooks=webhooks,
         )
         self._schedules = Schedules(pool, self._prefix, self._registry)
         if self._declared is not None:
@@ -385,7 +370,12 @@ class AdkOban:
         parts: list[Loop | Watch] = [watch]
         if liveness:
             parts.append(Ticker(oban, pool, self._prefix))
-            parts.append(Sweeper(results, steps, self._result_ttl, self._step_ttl))
+            ttls = (self._result_ttl, self._step_ttl)
+            fan_ins = self._services.fan_ins
+            left = Leftovers(pool, self._prefix)
+            parts.append(
+                Sweeper(results, steps, *ttls, fan_ins=fan_ins, leftovers=left)
+            )
             parts.append(Rescuer(self._services, liveness, hand_back, workers))
         for part in parts:
             stack.push_async_callback(part.stop)
@@ -402,7 +392,8 @@ class AdkOban:
             for made in (AgentWorker, ScheduledJob)
             for name in _oban.names_of(made)
         )
-        hand_back = HandBack(oban, pool, self._prefix, workers, goes_on=goes_on)
+        ours = workers | {*_oban.names_of(FollowUp)}
+        hand_back = HandBack(oban, pool, self._prefix, ours, goes_on=goes_on)
         liveness: Liveness | None = None
         if _oban.slots_of(oban):
             timeout = self._lock_timeout
@@ -414,7 +405,3 @@ class AdkOban:
 
 # As many as there are slots, and this many at least: more wait than work.
 _TOOL_THREADS = 32
-
-
-def _not_started() -> RuntimeError:
-    return RuntimeError("this AdkOban does not run; use it inside 'async with AdkOban'")

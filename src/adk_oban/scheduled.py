@@ -11,8 +11,10 @@ from psycopg import AsyncConnection
 
 from . import _oban
 from ._args import Message, encode_message, encode_run_config
+from ._arrival import Arrival
 from ._cron import check_expression, check_timezone
 from ._kind import SCHEDULED, Kind
+from ._on_complete import OnComplete, encode
 from ._options import Options
 from .jobs import AgentJob, agent_of
 from .worker import AgentName, AgentWorker, agent_args, running
@@ -41,6 +43,7 @@ class ScheduledJob(AgentWorker):
         app_name: str | None = None,
         session_id: str | None = None,
         runner_opts: Mapping[str, Any] | RunConfig | None = None,
+        on_complete: OnComplete | None = None,
         conn: AsyncConnection | Any = None,
         oban: str = "Oban",
         **options: Unpack[Options],
@@ -58,6 +61,7 @@ class ScheduledJob(AgentWorker):
             session_id: ADK's session id (default: `"scheduled-"` and 11 random
                 characters).
             runner_opts: Fields of ADK's `RunConfig`.
+            on_complete: What follows on its end, as of `AgentWorker.enqueue`.
             conn: A psycopg connection or SQLAlchemy session of the caller's: the job is
                 inserted in its transaction.
             oban: The name of the `AdkOban` to insert with (default `"Oban"`).
@@ -84,10 +88,12 @@ class ScheduledJob(AgentWorker):
             "app_name": app_name,
             "session_id": session_id,
             "runner_opts": encode_run_config(runner_opts) or None,
+            "on_complete": encode(on_complete),
         }
         args.update({key: value for key, value in said.items() if value is not None})
         job = cls.new(args, oban=oban, **options)
-        return AgentJob.of(await services.oban.enqueue(job, conn=conn), services)
+        arrived = await Arrival.of(job).enter(services, conn=conn)
+        return AgentJob.of(arrived, services)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -113,6 +119,7 @@ class Schedule:
         session_id: ADK's session id for all its jobs (default: a new one each time).
         app_name: ADK's app name (default `"adk_scheduled"`).
         runner_opts: Fields of ADK's `RunConfig`.
+        on_complete: What follows on the end of each job, as of `AgentWorker.enqueue`.
         queue: The jobs' queue (default `"scheduled"`).
         max_attempts: How many attempts each job has (default 3).
         priority: 0 (first) to 9 (default 2).
@@ -137,6 +144,7 @@ class Schedule:
     session_id: str | None = None
     app_name: str | None = None
     runner_opts: Mapping[str, Any] | RunConfig | None = None
+    on_complete: OnComplete | None = None
     queue: str = SCHEDULED.options.queue
     max_attempts: int = SCHEDULED.options.max_attempts
     priority: int = SCHEDULED.options.priority
@@ -173,6 +181,7 @@ class Schedule:
             "session_id": self.session_id,
             "app_name": self.app_name,
             "runner_opts": encode_run_config(self.runner_opts),
+            "on_complete": encode(self.on_complete),
         }
         return SCHEDULED.parse(given).to_json()
 

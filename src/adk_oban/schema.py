@@ -82,6 +82,7 @@ MIGRATIONS = (
     Migration(4, "schedules", "adk_oban_schedules"),
     Migration(5, "steps", "adk_oban_steps"),
     Migration(6, "producers", "adk_oban_producers"),
+    Migration(7, "live_jobs", "adk_oban_events"),
 )
 
 

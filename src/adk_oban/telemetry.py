@@ -9,6 +9,8 @@ Events go through `oban.telemetry`: a handler that is attached with
   (a list of ADK events), `model_calls`, `usage`, `text`, `error_code`
 - `adk.oban.job.exception`: those of start, and `duration` (ms), `model_calls`,
   `error_type`, `error_message`
+- `adk.oban.job.pause`: those of start, and `duration` (ms), `model_calls`, `usage`,
+  `questions` (how many people are asked; see the approvals)
 - `adk.oban.step`: `job_id`, `attempt`, `kind` (`"model"`, `"tool"`, `"node"`), `name`,
   `agent`, `branch`, `source` (`"live"`, `"replayed"`, or `"changed"`: live, since its
   request is not the one that was recorded), `changed` (what of it is not: `model`,
@@ -30,6 +32,7 @@ from oban import telemetry
 JOB_START = "adk.oban.job.start"
 JOB_COMPLETE = "adk.oban.job.complete"
 JOB_EXCEPTION = "adk.oban.job.exception"
+JOB_PAUSE = "adk.oban.job.pause"
 STEP = "adk.oban.step"
 SCHEDULED_JOB_START = "adk.scheduled_job.start"
 SCHEDULED_JOB_STOP = "adk.scheduled_job.stop"
@@ -38,6 +41,7 @@ EVENTS = (
     JOB_START,
     JOB_COMPLETE,
     JOB_EXCEPTION,
+    JOB_PAUSE,
     SCHEDULED_JOB_START,
     SCHEDULED_JOB_STOP,
     STEP,

@@ -2,21 +2,28 @@
 
 from __future__ import annotations
 
+import ast
+import asyncio
 import re
 import shlex
 import signal
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+from google.adk.agents import LlmAgent
+from google.adk.tools import FunctionTool
 from psycopg import AsyncConnection
 
-from adk_oban import schema
+from adk_oban import AdkOban, AgentWorker, schema
+from adk_oban.testing import ScriptedModel, call, drain
 from fake_gemini import Call, FakeGemini, Reply
 from processes import ROOT, Process, eventually, python
 
 README = (ROOT / "README.md").read_text("utf-8")
-AGENT, APP = re.findall(r"^```python\n(.+?)^```", README, re.MULTILINE | re.DOTALL)
+BLOCKS = re.findall(r"^```python\n(.+?)^```", README, re.MULTILINE | re.DOTALL)
+AGENT, APP, FOLLOW, APPROVE, CANCEL = BLOCKS
 COMMANDS = [
     shlex.split(line, comments=True)[1:]
     for line in README.splitlines()
@@ -80,3 +87,37 @@ async def test_the_app_works_as_it_is_written(folder, gemini, database):
     with python("my_app.py", cwd=folder, env=env) as process:
         said = finished(process)
     assert said.startswith("It has 6 words. 1 {")
+
+
+async def test_a_running_agent_is_watched_answered_and_stopped_as_it_is_written(
+    dsn, migrated, capsys
+):
+    def pay(amount: int) -> int:
+        """Pay."""
+        return amount
+
+    replies = [call("pay", amount=30), "Paid.", call("pay", amount=300), "Not paid."]
+    counter = LlmAgent(
+        name="counter",
+        model=ScriptedModel(replies=replies),
+        tools=[FunctionTool(pay, require_confirmation=True)],
+    )
+    async with AdkOban(dsn, prefix=migrated, agents={"counter": counter}) as jobs:
+        known = {"jobs": jobs, "AgentWorker": AgentWorker}
+        for answer in ("Paid.", "Not paid."):
+            job = await AgentWorker.enqueue("counter", "user-123", "Pay")
+            await drain(jobs)
+            await typed_here(APPROVE, known)
+            await drain(jobs)
+            await typed_here(FOLLOW, {**known, "job": job})
+            assert answer in capsys.readouterr().out
+        await typed_here(CANCEL, known)
+        assert await drain(jobs) == {}
+
+
+async def typed_here(block: str, known: dict[str, Any]) -> None:
+    """Run a block of at most ten lines as in a notebook."""
+    assert len(block.splitlines()) <= 10
+    code = compile(block, "README.md", "exec", ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
+    async with asyncio.timeout(20):
+        await eval(code, known)

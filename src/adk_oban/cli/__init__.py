@@ -6,10 +6,14 @@ import sys
 
 import click
 
+from ._approvals import approvals, approve, reject, respond
+from ._cancel import cancel
 from ._decide import decide
+from ._follow import follow
 from ._jobs import enqueue, jobs, show
 from ._migrate import migrate
 from ._schedule import schedule
+from ._steer import fork, retry
 from ._work import postgres, work
 
 __all__ = ["main"]
@@ -27,5 +31,22 @@ def main() -> None:
         sys.path.insert(0, "")
 
 
-for _command in (migrate, work, enqueue, jobs, show, decide, schedule, postgres):
+for _command in (
+    migrate,
+    work,
+    enqueue,
+    jobs,
+    show,
+    follow,
+    approvals,
+    approve,
+    reject,
+    respond,
+    decide,
+    cancel,
+    retry,
+    fork,
+    schedule,
+    postgres,
+):
     main.add_command(_command)

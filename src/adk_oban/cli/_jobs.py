@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-from datetime import datetime, timedelta
+import json
 from typing import Any
 
 import click
 
+from adk_oban._filter import Filters
+from adk_oban._unique import UniqueKey
 from adk_oban.errors import AdkObanError
-from adk_oban.jobs import AgentJob
+from adk_oban.on_complete import Webhook
+from adk_oban.results import AgentResult
 from adk_oban.runtime import AdkOban
+from adk_oban.status import JobStatus
 from adk_oban.worker import AgentWorker
 
-from . import _show
+from . import _follow, _show
 from ._command import (
     Failure,
     agents_option,
@@ -22,6 +26,8 @@ from ._command import (
     database_options,
     parse_agent,
 )
+from ._filters import filters
+from ._times import seconds_of, time_of
 
 
 @click.command()
@@ -37,6 +43,17 @@ from ._command import (
 @click.option("--max-attempts", type=int, default=3, help="Default 3.")
 @click.option("--in", "delay", help="Later: seconds, or such as 90s, 10m, 2h, 1d.")
 @click.option("--at", help="Later: an ISO time with its zone.")
+@click.option(
+    "--on-complete",
+    multiple=True,
+    metavar="URL|JSON",
+    help="What follows: a webhook's URL, or a step as JSON. May be repeated.",
+)
+@click.option("--when-busy", help="reject, interrupt, rollback, merge; else it waits.")
+@click.option("--unique", metavar="KEY", help="Once under this key.")
+@click.option("--unique-for", help="How long the key stands: seconds, 10m, 2h, 1d.")
+@click.option("--stream", is_flag=True, help="Let text be heard as it is made.")
+@click.option("--follow", is_flag=True, help="Print what happens, until it has ended.")
 @click.option("--wait", is_flag=True, help="Wait for the answer, and print it.")
 @click.option("--timeout", type=float, help="How many seconds to wait.")
 @as_json
@@ -55,6 +72,12 @@ async def enqueue(
     max_attempts: int,
     delay: str | None,
     at: str | None,
+    on_complete: tuple[str, ...],
+    when_busy: str | None,
+    unique: str | None,
+    unique_for: str | None,
+    stream: bool,
+    follow: bool,
     wait: bool,
     timeout: float | None,
     as_json: bool,
@@ -63,7 +86,9 @@ async def enqueue(
 
     AGENT is a name that the workers know, a module, or an inline config as JSON.
     """
-    async with client(dsn, prefix, agents):
+    if follow and wait:
+        raise ValueError("say one of --follow and --wait")
+    async with client(dsn, prefix, agents) as running:
         job = await AgentWorker.enqueue(
             parse_agent(agent),
             user,
@@ -73,9 +98,16 @@ async def enqueue(
             queue=queue,
             priority=priority,
             max_attempts=max_attempts,
-            schedule_in=None if delay is None else _seconds(delay),
-            scheduled_at=None if at is None else _time(at),
+            schedule_in=None if delay is None else seconds_of("--in", delay),
+            scheduled_at=None if at is None else time_of("--at", at),
+            when_busy=when_busy,
+            unique=_unique(unique, unique_for),
+            on_complete=[_step(text) for text in on_complete],
+            streaming=stream or None,
         )
+        if follow:
+            await _follow.watch_to_end(running, job.id, as_json=as_json)
+            return
         if not wait:
             _show.job(job, as_json=as_json)
             return
@@ -85,23 +117,23 @@ async def enqueue(
 
 @click.command()
 @database_options
-@click.option("--state", help="Only jobs in this state.")
-@click.option("--queue", help="Only jobs of this queue.")
-@click.option("--limit", default=20, help="How many at most (default 20).")
+@click.option("--after", metavar="CURSOR", help="The page that follows, as it is told.")
+@click.option("--limit", default=20, help="How many at most, to 1000 (default 20).")
 @as_json
 @command
+@filters
 async def jobs(
     dsn: str | None,
     prefix: str | None,
-    state: str | None,
-    queue: str | None,
+    filters: Filters,
+    after: str | None,
     limit: int,
     as_json: bool,
 ) -> None:
     """List jobs of agents, newest first."""
     async with client(dsn, prefix) as running:
-        found = await running.list_jobs(state=state, queue=queue, limit=limit)
-    _show.jobs(found, as_json=as_json)
+        page = await running.list_jobs(after=after, limit=limit, **filters)
+    _show.page(page, as_json=as_json)
 
 
 @click.command()
@@ -110,40 +142,42 @@ async def jobs(
 @as_json
 @command
 async def show(job_id: int, dsn: str | None, prefix: str | None, as_json: bool) -> None:
-    """Show a job and what it ended with."""
+    """Show where a job stands, its steps, what it asks, and what it ended with."""
     async with client(dsn, prefix) as running:
+        status = await running.get_status(job_id)
+        if status is None:
+            raise Failure(f"no job {job_id}, and no kept result of one")
         job = await running.get_job(job_id)
-        result = await _kept(running, job, job_id)
-    if job is None and result is None:
-        raise Failure(f"no job {job_id}, and no kept result of one")
-    _show.job_and_result(job, result, as_json=as_json)
+        steps = [] if job is None else await job.steps()
+        asked = await running.approvals(job_id=job_id)
+        result = await _kept(running, status)
+    _show.whole_job(job, status, steps, asked, result, as_json=as_json)
 
 
-async def _kept(client: AdkOban, job: AgentJob | None, job_id: int) -> Any:
+async def _kept(client: AdkOban, status: JobStatus) -> AgentResult | Exception | None:
     """Return the result, or the error that a job ended with; None while it runs."""
-    if job is not None and job.state not in ("completed", "discarded", "cancelled"):
+    if status.ended_at is None:
         return None
     try:
-        return await client.get_result(job_id)
+        return await client.get_result(status.job_id)
     except AdkObanError as error:
         return error
 
 
-def _seconds(text: str) -> timedelta:
-    units = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
-    number, unit = (text[:-1], text[-1]) if text[-1:] in units else (text, "s")
-    try:
-        return timedelta(seconds=float(number) * units[unit])
-    except (ValueError, OverflowError):
-        raise ValueError(
-            f"--in must be seconds, or such as 90s, 10m, 2h, 1d, got {text!r}"
-        ) from None
+def _unique(key: str | None, period: str | None) -> UniqueKey | None:
+    if period is None:
+        return key
+    if key is None:
+        raise ValueError(f"--unique-for needs a key: --unique KEY, got {period!r} only")
+    return key, seconds_of("--unique-for", period)
 
 
-def _time(text: str) -> datetime:
+def _step(text: str) -> Any:
+    if not text.lstrip().startswith("{"):
+        return Webhook(text)
     try:
-        return datetime.fromisoformat(text)
-    except ValueError:
+        return json.loads(text)
+    except json.JSONDecodeError as error:
         raise ValueError(
-            f"--at must be an ISO time such as 2030-01-31T09:00+01:00, got {text!r}"
+            f"--on-complete is not valid JSON ({error}): {text!r}"
         ) from None

@@ -13,8 +13,14 @@ from rich.console import Console
 from rich.table import Table
 
 from adk_oban._schedules import StoredSchedule
-from adk_oban.jobs import AgentJob, AgentResult, UndecidedStep
+from adk_oban.approvals import Approval
+from adk_oban.jobs import AgentJob, UndecidedStep
+from adk_oban.pages import JobPage
+from adk_oban.results import AgentResult
 from adk_oban.schema import Applied, Migration
+from adk_oban.status import JobStatus, JobStep
+
+from ._terminal import say, visible
 
 
 def migrations(applied: Sequence[Applied], *, as_json: bool) -> None:
@@ -53,7 +59,7 @@ def answer(result: AgentResult, *, as_json: bool) -> None:
     if as_json:
         _json(result_row(result))
         return
-    click.echo(result.text)
+    say(result.text)
 
 
 def jobs(found: Sequence[AgentJob], *, as_json: bool) -> None:
@@ -62,11 +68,38 @@ def jobs(found: Sequence[AgentJob], *, as_json: bool) -> None:
     _print([job_row(job) for job in found], columns, as_json=as_json)
 
 
-def job_and_result(
-    job: AgentJob | None, result: AgentResult | Exception | None, *, as_json: bool
+def count(done: str, count: int, *, as_json: bool) -> None:
+    """Show what was done with how many jobs."""
+    if as_json:
+        _json({"count": count})
+        return
+    click.echo(f"{done} {count} job{'' if count == 1 else 's'}")
+
+
+def page(page: JobPage, *, as_json: bool) -> None:
+    """Show a page of jobs, and where the next one begins."""
+    if as_json:
+        _json(page.to_json())
+        return
+    jobs(page.jobs, as_json=False)
+    if page.next:
+        click.echo(f"more: --after {page.next}")
+
+
+def whole_job(
+    job: AgentJob | None,
+    status: JobStatus,
+    steps: Sequence[JobStep],
+    asked: Sequence[Approval],
+    result: AgentResult | Exception | None,
+    *,
+    as_json: bool,
 ) -> None:
-    """Show a job and what it ended with, either of which may be gone."""
+    """Show all there is of a job; the job itself and its result may be gone."""
     shown: dict[str, Any] = {} if job is None else job_row(job)
+    shown["status"] = status.to_json()
+    shown["steps"] = [step.to_json() for step in steps]
+    shown["approvals"] = [asdict(one) for one in asked]
     match result:
         case AgentResult():
             shown["result"] = result_row(result)
@@ -75,12 +108,66 @@ def job_and_result(
     if as_json:
         _json(shown)
         return
+    _fields({"job": status.job_id, **_standing(status), **_enqueued(job)})
+    if steps:
+        click.echo("\nsteps")
+        columns = ["position", "kind", "name", "agent", "ms", "tokens", "source"]
+        _print([_step_row(step) for step in steps], columns, as_json=False)
+    if asked:
+        click.echo("\napprovals")
+        approvals(asked, as_json=False)
+    if isinstance(result, AgentResult):
+        click.echo("\nresult")
+        _fields({k: v for k, v in result_row(result).items() if k not in _TOLD})
+
+
+# What `show` has told of a job before it comes to its result.
+_TOLD = ("job_id", "app_name", "user_id", "session_id", "attempts")
+
+
+def _standing(status: JobStatus) -> dict[str, Any]:
+    """Return what people want to know of a status, in their words."""
+    most = "" if status.max_attempts is None else f" of {status.max_attempts}"
+    return {
+        "state": f"{status.state}, pruned" if status.is_pruned else status.state,
+        "waits for": status.waits,
+        "attempt": f"{status.attempt}{most}",
+        "node": status.node,
+        "running since": status.running_since,
+        "being cancelled": status.is_cancelling or None,
+        "next run": status.next_run_at,
+        "ended": status.ended_at,
+        # Of a traceback, what it comes to.
+        "error": (status.error or "").strip().rpartition("\n")[2],
+        "last event": status.cursor,
+    }
+
+
+def _enqueued(job: AgentJob | None) -> dict[str, Any]:
+    if job is None:
+        return {}
+    names = ("app_name", "user_id", "session_id", "message")
+    return {
+        "agent": job.agent,
+        "queue": job.queue,
+        "enqueued": job.inserted_at,
+        "tags": list(job.tags),
+        **{name: job.args.get(name) for name in names},
+    }
+
+
+def _step_row(step: JobStep) -> dict[str, Any]:
+    ms = None if step.duration is None else f"{step.duration * 1000:.0f}"
+    undone = "" if step.state == "done" else f" ({step.state})"
+    tokens = step.tokens.get("total_token_count")
+    row = {**asdict(step), "ms": ms, "tokens": tokens}
+    return {**row, "source": f"{step.source}{undone}"}
+
+
+def _fields(shown: dict[str, Any]) -> None:
     table = Table(show_header=False, box=None, pad_edge=False)
     for name, value in shown.items():
-        if name != "result" and value not in (None, [], {}):
-            table.add_row(name, _text(value))
-    for name, value in shown.get("result", {}).items():
-        if name not in shown and value not in (None, [], {}):
+        if value not in (None, "", [], {}):
             table.add_row(name, _text(value))
     _console().print(table)
 
@@ -89,6 +176,26 @@ def undecided(steps: Sequence[UndecidedStep], *, as_json: bool) -> None:
     """Show the tool calls whose outcome nobody knows."""
     columns = ["id", "tool", "agent", "attempt", "began_at", "error"]
     _print([asdict(step) for step in steps], columns, as_json=as_json)
+
+
+def approvals(found: Sequence[Approval], *, as_json: bool) -> None:
+    """Show what agents ask people."""
+    columns = ["id", "job_id", "kind", "agent", "tool", "args", "asked_at", "deadline"]
+    answered = any(one.state != "open" for one in found)
+    columns += ["state", "answered_by"] if answered else ["hint"]
+    _print([one.to_json() for one in found], columns, as_json=as_json)
+
+
+def answered(approval: Approval, *, as_json: bool) -> None:
+    """Show that a question has its answer."""
+    if as_json:
+        _json(approval.to_json())
+        return
+    by = f" by {approval.answered_by}" if approval.answered_by else ""
+    click.echo(
+        f"approval {approval.id} ({approval.kind} of {approval.tool}) was "
+        f"{approval.state}{by}; job {approval.job_id} goes on after its last answer"
+    )
 
 
 def schedules(stored: Sequence[StoredSchedule], *, as_json: bool) -> None:
@@ -146,8 +253,8 @@ def _text(value: object) -> str:
         case timedelta():
             return f"{value.total_seconds():.2f} s"
         case str():
-            return value
-    return json.dumps(value, default=_plain, ensure_ascii=False)
+            return visible(value)
+    return visible(json.dumps(value, default=_plain, ensure_ascii=False))
 
 
 def _json(value: object) -> None:

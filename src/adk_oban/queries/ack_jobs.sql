@@ -22,4 +22,5 @@ WHERE job.id = ANY (%(ids)s)
   -- As text, which no index has: by their state, one would find many dead entries.
   AND job.state::text = 'executing'
   AND job.attempted_at = ack.attempted_at
-RETURNING job.id
+-- One that was cancelled meanwhile has ended, whatever was to become of it.
+RETURNING job.id, job.state IN ('cancelled', 'discarded')

@@ -1,13 +1,13 @@
 -- The turns of many jobs, each whole or not at all: its session with events and state,
--- its result, and the job's completion. What a turn finds to be somebody else's, or moved
--- since it was read, it leaves alone.
+-- its result, and the job's end; or the questions that it pauses for. What a turn finds to
+-- be somebody else's, or moved since it was read, it leaves alone.
 WITH turn AS (
   SELECT *
   FROM jsonb_to_recordset(%(turns)s::jsonb) AS named (
-    n integer, job_id bigint, attempted_at timestamp, completes boolean,
+    n integer, job_id bigint, attempted_at timestamp, ends text,
     app_name text, user_id text, session_id text, existed boolean, writes boolean,
     marker timestamp, update_time timestamp, create_time timestamp,
-    session jsonb, app jsonb, "user" jsonb, result jsonb
+    session jsonb, app jsonb, "user" jsonb, result jsonb, approvals jsonb, tally jsonb
   )
 ), owned AS (
   SELECT turn.*
@@ -16,6 +16,10 @@ WITH turn AS (
   -- As text, lest the index on states is taken for the primary key: it is full of
   -- entries that have just died.
   WHERE job.state::text = 'executing' AND job.attempted_at = turn.attempted_at
+    -- Who was told that a job is being cancelled does not find it completed.
+    AND (turn.ends = 'cancelled' OR NOT job.meta ? 'adk_oban_cancel')
+  -- In the order in which others take many.
+  ORDER BY job.id
   FOR UPDATE OF job
 ), created AS (
   INSERT INTO {schema}.sessions (app_name, user_id, id, state, create_time, update_time)
@@ -92,19 +96,21 @@ WITH turn AS (
   INSERT INTO {schema}.adk_oban_results AS stored (
     job_id, state, attempt, agent, app_name, user_id, session_id, invocation_id, text,
     output, session_state, usage, event_count, model_calls, error_code, error, steps,
-    waiting_for, started_at, finished_at
+    began_at, started_at, finished_at
   )
   SELECT
     landed.job_id, r.state, r.attempt, r.agent, landed.app_name, landed.user_id,
     landed.session_id, r.invocation_id, r.text, r.output, r.session_state, r.usage,
-    r.event_count, r.model_calls, r.error_code, r.error, r.steps, r.waiting_for,
+    r.event_count, r.model_calls, r.error_code, r.error, r.steps, r.began_at,
     r.started_at, clock_timestamp()
   FROM landed
   CROSS JOIN LATERAL jsonb_to_record(landed.result) AS r (
     state text, attempt integer, agent text, invocation_id text, text text, output jsonb,
     session_state jsonb, usage jsonb, event_count integer, model_calls integer,
-    error_code text, error text, steps jsonb, waiting_for jsonb, started_at timestamptz
+    error_code text, error text, steps jsonb, began_at timestamptz,
+    started_at timestamptz
   )
+  WHERE landed.ends <> 'paused'
   ON CONFLICT (job_id) DO UPDATE SET
     state = EXCLUDED.state,
     attempt = EXCLUDED.attempt,
@@ -122,26 +128,79 @@ WITH turn AS (
     error_code = EXCLUDED.error_code,
     error = EXCLUDED.error,
     steps = EXCLUDED.steps,
-    waiting_for = EXCLUDED.waiting_for,
+    waiting_for = '[]',
+    began_at = EXCLUDED.began_at,
     started_at = EXCLUDED.started_at,
     finished_at = EXCLUDED.finished_at
+), asked AS (
+  INSERT INTO {schema}.adk_oban_approvals (
+    job_id, segment, call_id, call_name, kind, app_name, user_id, session_id, agent, tool, args,
+    hint, payload, deadline, on_deadline
+  )
+  SELECT
+    landed.job_id, a.segment, a.call_id, a.call_name, a.kind, landed.app_name, landed.user_id,
+    landed.session_id, a.agent, a.tool, a.args, a.hint, a.payload,
+    clock_timestamp() + make_interval(secs => a.timeout), a.on_deadline
+  FROM landed
+  CROSS JOIN LATERAL jsonb_to_recordset(landed.approvals) AS a (
+    segment integer, call_id text, call_name text, kind text, agent text, tool text, args jsonb,
+    hint text, payload jsonb, timeout double precision, on_deadline text
+  )
+  RETURNING job_id, deadline
+), marked AS (
+  -- A node of the version before knows no parts, and leaves what it cannot read.
+  UPDATE {schema}.adk_oban_steps AS step
+  SET version = 2
+  FROM landed
+  WHERE landed.ends = 'paused' AND step.job_id = landed.job_id
+), shown AS (
+  INSERT INTO {schema}.adk_oban_events (job_id, type, attempt, key, steps, data)
+  SELECT landed.job_id, 'event', event.attempt, event.key, event.steps, event.data
+  FROM jsonb_to_recordset(%(shown)s::jsonb) AS event (
+    n integer, attempt integer, key text, steps integer, data text
+  )
+  JOIN landed ON landed.n = event.n
+  -- Those that a job's own writer wrote, or is writing, are there.
+  ON CONFLICT (job_id, key) WHERE key IS NOT NULL DO NOTHING
 ), ended AS (
   UPDATE {schema}.oban_jobs AS job
   SET
-    state = CASE WHEN landed.completes THEN 'completed' ELSE 'cancelled'
+    state = CASE landed.ends WHEN 'paused' THEN 'scheduled' ELSE landed.ends
       END::{schema}.oban_job_state,
-    completed_at = CASE WHEN landed.completes
+    completed_at = CASE landed.ends WHEN 'completed'
       THEN timezone('UTC', clock_timestamp()) ELSE job.completed_at
     END,
-    cancelled_at = CASE WHEN landed.completes
-      THEN job.cancelled_at ELSE timezone('UTC', clock_timestamp())
+    cancelled_at = CASE landed.ends WHEN 'cancelled'
+      THEN timezone('UTC', clock_timestamp()) ELSE job.cancelled_at
     END,
-    errors = CASE WHEN landed.completes THEN job.errors
-      ELSE job.errors || jsonb_build_object(
+    errors = CASE landed.ends WHEN 'cancelled'
+      THEN job.errors || jsonb_build_object(
         'attempt', job.attempt,
         'at', to_char(timezone('UTC', now()), 'YYYY-MM-DD"T"HH24:MI:SS.US"+00:00"'),
         'error', landed.result ->> 'error'
       )
+      ELSE job.errors
+    END,
+    -- Somebody's answer makes it available, or the first deadline does.
+    scheduled_at = CASE landed.ends WHEN 'paused'
+      THEN coalesce(
+        (
+          SELECT timezone('UTC', min(asked.deadline))
+          FROM asked WHERE asked.job_id = landed.job_id
+        ),
+        timezone('UTC', now()) + interval '10 years'
+      )
+      ELSE job.scheduled_at
+    END,
+    -- As a snooze does: what waits has not failed.
+    attempt = CASE landed.ends WHEN 'paused' THEN greatest(job.attempt - 1, 0)
+      ELSE job.attempt
+    END,
+    meta = CASE landed.ends WHEN 'paused'
+      THEN job.meta || jsonb_build_object(
+        'adk_oban_waits', 'approval', 'adk_oban_tally', landed.tally
+      )
+      ELSE job.meta
     END
   FROM landed
   WHERE job.id = landed.job_id
@@ -155,9 +214,19 @@ SELECT
     WHEN EXISTS (
       SELECT FROM {schema}.oban_jobs AS job
       WHERE job.id = turn.job_id
-        AND job.state IN ('completed', 'cancelled')
+        AND (
+          job.state IN ('completed', 'cancelled')
+          OR job.state = 'scheduled' AND job.meta ->> 'adk_oban_waits' = 'approval'
+        )
         AND job.attempted_at = turn.attempted_at
     ) THEN 'committed'
+    WHEN EXISTS (
+      SELECT FROM {schema}.oban_jobs AS job
+      WHERE job.id = turn.job_id
+        AND job.state::text = 'executing'
+        AND job.attempted_at = turn.attempted_at
+        AND job.meta ? 'adk_oban_cancel'
+    ) THEN 'cancelled'
     ELSE 'lost'
   END AS status,
   EXISTS (
@@ -166,10 +235,7 @@ SELECT
       AND next.args ->> 'session_id' = turn.session_id
       AND next.state NOT IN ('completed', 'discarded', 'cancelled')
       AND next.id <> turn.job_id
-  ) AS has_next,
-  CASE WHEN landed.n IS NOT NULL
-    THEN pg_notify(%(channel)s, json_build_object('job_id', turn.job_id)::text)::text
-  END
+  ) AS has_next
 FROM turn
 LEFT JOIN owned USING (n)
 LEFT JOIN landed USING (n)

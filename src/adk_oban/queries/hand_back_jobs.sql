@@ -9,9 +9,10 @@ WITH handed_back AS (
     AND (%(workers)s::text[] IS NULL OR worker = ANY (%(workers)s))
     AND id <> ALL (%(acked)s)
     AND (%(ids)s::bigint[] IS NULL OR id = ANY (%(ids)s))
-  RETURNING id, queue
+  -- One that was cancelled has ended by this.
+  RETURNING id, queue, state
 ), notified AS MATERIALIZED (
   SELECT pg_notify(%(channel)s, json_build_object('queue', queue)::text)
-  FROM (SELECT DISTINCT queue FROM handed_back) AS queues
+  FROM (SELECT DISTINCT queue FROM handed_back WHERE state = 'available') AS queues
 )
-SELECT id FROM handed_back, (SELECT count(*) FROM notified) AS told
+SELECT id, state = 'cancelled' FROM handed_back, (SELECT count(*) FROM notified) AS told

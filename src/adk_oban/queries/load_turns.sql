@@ -4,11 +4,27 @@ WITH asked AS (
   SELECT *
   FROM jsonb_to_recordset(%(asked)s::jsonb) AS named (
     n integer, job_id bigint, app_name text, user_id text, session_id text,
-    recent bigint, after timestamp, ordered boolean, segment integer
+    recent bigint, after timestamp, ordered boolean
   )
 )
 SELECT
   asked.n,
+  part.segment,
+  (
+    SELECT json_agg(approval ORDER BY approval.id)::text
+    FROM {schema}.adk_oban_approvals AS approval
+    WHERE approval.job_id = asked.job_id
+      AND approval.segment = part.segment - (NOT approval.replayed)::int
+      -- Those below were taken back.
+      AND approval.segment >= 0
+      AND approval.asked_at >= job.inserted_at AT TIME ZONE 'UTC'
+  ) AS approvals,
+  (
+    SELECT json_agg(event.key)::text
+    FROM {schema}.adk_oban_events AS event
+    WHERE event.job_id = asked.job_id AND event.key IS NOT NULL
+      AND event.at >= job.inserted_at AT TIME ZONE 'UTC'
+  ) AS shown,
   session.update_time,
   session.state::text AS session_state,
   (
@@ -31,7 +47,7 @@ SELECT
   (
     SELECT json_agg(step ORDER BY step.id)::text
     FROM {schema}.adk_oban_steps AS step
-    WHERE step.job_id = asked.job_id AND step.segment = asked.segment
+    WHERE step.job_id = asked.job_id AND step.segment = part.segment
       -- Oban's ids start again after a reset of its tables; clocks differ a little.
       AND step.recorded_at >= job.inserted_at AT TIME ZONE 'UTC' - interval '1 hour'
   ) AS steps,
@@ -60,6 +76,20 @@ SELECT
         before.state = 'scheduled' AND before.attempt = 0
         AND NOT before.meta ? 'adk_oban_waits'
       )
+      -- One that interrupts goes before all that wait.
+      AND (
+        job.args ->> 'when_busy' IN ('interrupt', 'rollback') IS NOT TRUE
+        OR before.state = 'executing'
+      )
+  ) OR asked.ordered AND EXISTS (
+    SELECT FROM {schema}.oban_jobs AS next
+    WHERE next.args ->> 'user_id' = job.args ->> 'user_id'
+      AND next.args ->> 'session_id' = job.args ->> 'session_id'
+      AND next.state NOT IN ('completed', 'discarded', 'cancelled')
+      AND next.args ->> 'when_busy' IN ('interrupt', 'rollback')
+      AND next.id > job.id
+      AND coalesce(next.args ->> 'app_name', asked.app_name) = asked.app_name
+      AND next.args ->> 'ordering' IS DISTINCT FROM 'none'
   ) OR asked.ordered
     -- One that was planned may come due while a later one runs.
     AND job.scheduled_at > job.inserted_at + interval '1 second'
@@ -72,9 +102,30 @@ SELECT
         AND running.id > job.id
         AND coalesce(running.args ->> 'app_name', asked.app_name) = asked.app_name
         AND running.args ->> 'ordering' IS DISTINCT FROM 'none'
-    ) AS waits
+    ) AS waits,
+  job.meta ? 'adk_oban_cancel' AS is_cancelled
 FROM asked
 JOIN {schema}.oban_jobs AS job ON job.id = asked.job_id
+-- Each pause that was committed has ended a part of the invocation.
+CROSS JOIN LATERAL (
+  SELECT coalesce(max(approval.segment) + 1, 0) AS segment
+  FROM {schema}.adk_oban_approvals AS approval
+  WHERE approval.job_id = asked.job_id
+    AND NOT approval.replayed
+    AND approval.segment >= 0
+    -- Oban's ids start again after a reset of its tables.
+    AND approval.asked_at >= job.inserted_at AT TIME ZONE 'UTC'
+) AS part
+-- Since when the parts before it are there: it needs all that was asked.
+CROSS JOIN LATERAL (
+  SELECT min(timestamp) AS began
+  FROM {schema}.events
+  WHERE part.segment > 0
+    AND app_name = asked.app_name
+    AND user_id = asked.user_id
+    AND session_id = asked.session_id
+    AND invocation_id = job.meta #>> '{adk_oban_tally,invocation_id}'
+) AS own
 LEFT JOIN {schema}.sessions AS session
   ON session.app_name = asked.app_name
   AND session.user_id = asked.user_id
@@ -95,8 +146,17 @@ LEFT JOIN LATERAL (
     WHERE app_name = asked.app_name
       AND user_id = asked.user_id
       AND session_id = asked.session_id
-      AND timestamp >= coalesce(asked.after, '-infinity')
+      AND timestamp >= CASE WHEN asked.after IS NULL THEN '-infinity'
+        ELSE least(asked.after, own.began)
+      END
     ORDER BY timestamp DESC, id DESC
-    LIMIT asked.recent
+    LIMIT asked.recent + (
+      SELECT count(*)
+      FROM {schema}.events
+      WHERE app_name = asked.app_name
+        AND user_id = asked.user_id
+        AND session_id = asked.session_id
+        AND timestamp >= own.began
+    )
   ) AS latest
 ) AS event ON session.id IS NOT NULL

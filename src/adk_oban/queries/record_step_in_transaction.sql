@@ -18,11 +18,11 @@ WITH step AS (
 ), saved AS (
   INSERT INTO {schema}.adk_oban_steps AS stored (
     job_id, segment, key, ordinal, version, kind, name, agent, branch, state, parts,
-    payload, usage, attempt, duration, began_at, recorded_at
+    payload, usage, attempt, duration, began_at, recorded_at, attempted_at
   )
   SELECT
     job_id, segment, key, ordinal, version, kind, name, agent, branch, state, parts,
-    payload, usage, attempt, duration, began_at, recorded_at
+    payload, usage, attempt, duration, began_at, recorded_at, attempted_at
   FROM owned
   ORDER BY n
   ON CONFLICT (job_id, segment, key, ordinal) DO UPDATE SET
@@ -32,6 +32,7 @@ WITH step AS (
     usage = EXCLUDED.usage,
     attempt = EXCLUDED.attempt,
     duration = EXCLUDED.duration,
-    recorded_at = EXCLUDED.recorded_at
+    recorded_at = EXCLUDED.recorded_at,
+    attempted_at = EXCLUDED.attempted_at
 )
 SELECT n FROM owned

@@ -27,6 +27,22 @@ WITH session AS (
           before.state = 'scheduled' AND before.attempt = 0
           AND NOT before.meta ? 'adk_oban_waits'
         )
+        -- One that interrupts goes before all that wait.
+        AND (
+          job.args ->> 'when_busy' IN ('interrupt', 'rollback') IS NOT TRUE
+          OR before.state = 'executing'
+        )
+    )
+    AND NOT EXISTS (
+      SELECT FROM {schema}.oban_jobs AS next
+      WHERE next.args ->> 'user_id' = session.user_id
+        AND next.args ->> 'session_id' = session.session_id
+        AND next.state NOT IN ('completed', 'discarded', 'cancelled')
+        AND next.args ->> 'when_busy' IN ('interrupt', 'rollback')
+        AND next.id > job.id
+        AND coalesce(next.args ->> 'app_name', job.args ->> 'app_name')
+          IS NOT DISTINCT FROM coalesce(job.args ->> 'app_name', next.args ->> 'app_name')
+        AND next.args ->> 'ordering' IS DISTINCT FROM 'none'
     )
 ), woken AS (
   UPDATE {schema}.oban_jobs AS job

@@ -1,0 +1,1 @@
+DELETE FROM {schema}.adk_oban_uniques WHERE key = %(key)s

@@ -1,0 +1,3 @@
+SELECT to_jsonb(approval)
+FROM {schema}.adk_oban_approvals AS approval
+WHERE id = %(id)s
