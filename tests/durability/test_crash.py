@@ -40,7 +40,9 @@ def test_a_failed_attempt_costs_only_the_step_in_flight(kind: Kind, place: Rig) 
     assert differing(verdicts) == ""
 
 
-@pytest.mark.parametrize("kind", ["agent_tool", "once", "transactional"])
+@pytest.mark.parametrize(
+    "kind", ["agent_tool", "once", "transactional", "asks", "asks_inside"]
+)
 def test_a_killed_process_costs_only_the_step_in_flight(kind: str, server: str) -> None:
     assert harness(server, kind, "--mode", "SIGKILL", "--points", "3") == ""
 

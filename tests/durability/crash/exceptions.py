@@ -9,7 +9,7 @@ from adk_oban import AdkOban
 
 from . import snapshot
 from .effects import effects
-from .points import CrashError, fail, instrumented, points
+from .points import TRIES, CrashError, fail, instrumented, points
 from .rig import Rig
 from .verdict import Counts, Crashed, Reference, Verdict, compare, judge
 from .visit import earlier, enqueue, run_here
@@ -40,7 +40,7 @@ async def crash(
     with instrumented():
         async with rig.serve(kind) as jobs:
             return [
-                await _crash_at(kind, rig, jobs, reference, number)
+                await _crash_near(kind, rig, jobs, reference, number)
                 for number in numbers
             ]
 
@@ -52,7 +52,8 @@ async def _uninterrupted(kind: Kind, rig: Rig, jobs: AdkOban) -> Reference:
     seen: list[tuple[str, int]] = []
     job = await enqueue(kind, kind.messages[-1])
     points.start(watch=lambda at: seen.append((at, snapshot.turns(rig.conn)[0])))
-    await run_here(kind, jobs, job)
+    parts: list[int] = []
+    await run_here(kind, jobs, job, lambda: parts.append(snapshot.turns(rig.conn)[0]))
     points.stop()
     row = snapshot.row(rig.conn, job.id)
     assert row.state == "completed", f"{kind.name} is {row.state}: {row.errors}"
@@ -61,9 +62,19 @@ async def _uninterrupted(kind: Kind, rig: Rig, jobs: AdkOban) -> Reference:
     halves = [
         f"a reader saw {events} of {whole} events {label}"
         for label, events in seen
-        if events not in (before, whole)
+        if events not in (before, *parts, whole)
     ]
-    return Reference(list(points.seen), end, effects.begun(), halves)
+    return Reference(list(points.seen), end, effects.begun(), halves, parts)
+
+
+async def _crash_near(
+    kind: Kind, rig: Rig, jobs: AdkOban, reference: Reference, number: int
+) -> Verdict:
+    for _ in range(TRIES):
+        verdict = await _crash_at(kind, rig, jobs, reference, number)
+        if points.crashed:
+            break
+    return verdict
 
 
 async def _crash_at(
@@ -72,12 +83,15 @@ async def _crash_at(
     rig.clear()
     await earlier(kind, lambda kind, job: run_here(kind, jobs, job))
     before = snapshot.turns(rig.conn)[0]
-    seen: list[tuple[Counts, Counter[tuple[str, str]], int]] = []
+    visible: list[int] = []
+    # After the attempt that crashed: what had begun, and what was recorded.
+    seen: list[tuple[Counts, Counter[tuple[str, str]]]] = []
     job = await enqueue(kind, kind.messages[-1])
 
     def look() -> None:
-        at = effects.begun(), snapshot.recorded(rig.conn, job.id)
-        seen.append((*at, snapshot.turns(rig.conn)[0]))
+        visible.append(snapshot.turns(rig.conn)[0])
+        if points.crashed:
+            seen.append((effects.begun(), snapshot.recorded(rig.conn, job.id)))
 
     def crash(label: str) -> None:
         recorded_then.update(snapshot.recorded(rig.conn, job.id))
@@ -91,7 +105,7 @@ async def _crash_at(
     except (AssertionError, CrashError) as error:
         stuck.append(str(error))
     points.stop()
-    at_crash, recorded, _ = seen[0]
+    at_crash, recorded = seen[0] if seen else (Counter(), Counter())
     label = points.seen[number] if points.crashed else reference.points[number]
     crashed = Crashed(
         point=f"{number} {label}",
@@ -100,7 +114,7 @@ async def _crash_at(
         at_crash=at_crash,
         # Both are, what was recorded then and what the attempt still recorded.
         recorded=recorded | recorded_then,
-        visible=[events for *_, events in seen],
+        visible=visible,
         before=before,
         end=snapshot.take(rig.conn, job.id, ordered=kind.ordered),
         begun=effects.begun(),

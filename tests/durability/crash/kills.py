@@ -14,14 +14,12 @@ from typing import Any
 
 from . import snapshot
 from .effects import effects
-from .points import instrumented, killing, points
+from .points import TRIES, instrumented, killing, points
 from .process import fork, output, wait
 from .rig import Rig
 from .verdict import Counts, Crashed, Reference, Verdict, judge
 from .visit import TIMEOUT, await_end, earlier, enqueue
 from .zoo import Kind
-
-_TRIES = 3
 
 WORKS: dict[str, Any] = {"queues": {"agents": 1}}
 
@@ -35,8 +33,7 @@ def crash(
 
 def _crash_at(kind: Kind, rig: Rig, reference: Reference, number: int) -> Verdict:
     note = rig.folder / "point"
-    # What runs side by side may be written together, and then has fewer points.
-    for _ in range(_TRIES):
+    for _ in range(TRIES):
         rig.clear()
         note.write_text(reference.points[number])
         died = wait(fork(lambda: asyncio.run(_first(kind, rig, number)), rig.folder))

@@ -10,10 +10,15 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from adk_oban._approvals import Approvals
 from adk_oban._steps import Steps
 from adk_oban._turns import Turns
 
-_WRAPPED = ((Steps, "save", "journal"), (Turns, "commit", "commit"))
+TRIES = 3
+"""How often a job is run until it comes to a point.
+
+What runs side by side may be written together, and then has fewer points.
+"""
 
 
 class CrashError(RuntimeError):
@@ -83,9 +88,29 @@ def killing(note: Path) -> Callable[[str], None]:
     return kill
 
 
+def _journal(items: Any, **_options: Any) -> str | None:
+    """Name what is written together; events alone come at any time: no point."""
+    pairs = [item for item in items if item is not None]
+    names = [f"{step.kind} {step.name} {step.state}" for _, step in pairs]
+    events = ["events"] * (len(pairs) < len(items))
+    return " + ".join(["journal", *names, *events]) if names else None
+
+
+def _transactional(items: Any, conn: Any = None) -> str | None:
+    return None if conn is None else _journal(items)
+
+
+_WRAPPED: tuple[tuple[type, str, Callable[..., str | None]], ...] = (
+    (Steps, "_save", _journal),
+    (Steps, "save", _transactional),
+    (Turns, "commit", lambda *_args: "commit"),
+    (Approvals, "ask", lambda *_args, **_options: "ask"),
+)
+
+
 @contextmanager
 def instrumented() -> Iterator[None]:
-    """Put points before and after every journal write and every commit."""
+    """Put points around every journal write, every commit, and questions amid a run."""
     originals = [(owner, name, getattr(owner, name)) for owner, name, _ in _WRAPPED]
     for owner, name, label in _WRAPPED:
         setattr(owner, name, _around(getattr(owner, name), label))
@@ -97,19 +122,15 @@ def instrumented() -> Iterator[None]:
 
 
 def _around(
-    original: Callable[..., Awaitable[Any]], label: str
+    original: Callable[..., Awaitable[Any]], label: Callable[..., str | None]
 ) -> Callable[..., Awaitable[Any]]:
-    async def wrapped(self: Any, items: Any, **options: Any) -> Any:
-        what = " + ".join([label, *_steps(items)])
+    async def wrapped(self: Any, *items: Any, **options: Any) -> Any:
+        what = label(*items, **options)
+        if what is None:
+            return await original(self, *items, **options)
         points.reach(f"before {what}")
-        result = await original(self, items, **options)
+        result = await original(self, *items, **options)
         points.reach(f"after {what}")
         return result
 
     return wrapped
-
-
-def _steps(items: Any) -> list[str]:
-    """Name the steps that are written together."""
-    steps = [step for _, step in items] if isinstance(items[0], tuple) else []
-    return [f"{step.kind} {step.name} {step.state}" for step in steps]

@@ -27,6 +27,8 @@ _CLEARED = (
     "user_states",
     "adk_oban_results",
     "adk_oban_steps",
+    "adk_oban_approvals",
+    "adk_oban_events",
     "ledger",
 )
 USER = "visitor"

@@ -25,7 +25,7 @@ class Snapshot:
         state: The session's own state.
         user_state: The user's.
         app_state: The app's.
-        result: The kept result's text, output, error, state and number of events.
+        result: The kept result's text, output, error, state, and what it took.
         ledger: What was booked, and how often.
     """
 
@@ -89,6 +89,9 @@ def normalized(events: list[dict[str, Any]], *, ordered: bool) -> list[dict[str,
         for number, found in enumerate(ids):
             text = text.replace(found, f"{name}-{number}")
     made: list[dict[str, Any]] = json.loads(text)
+    for event in made:
+        if waiting := event.get("long_running_tool_ids"):  # a set
+            waiting.sort()
     return made
 
 
@@ -132,8 +135,8 @@ def _one(cursor: Any, table: str) -> Any:
 
 def _result(cursor: Any, job: int) -> dict[str, Any]:
     cursor.execute(
-        "SELECT state, text, output, session_state, event_count, error_code, error "
-        "FROM adk_oban_results WHERE job_id = %s",
+        "SELECT state, text, output, session_state, event_count, error_code, error, "
+        "model_calls, usage FROM adk_oban_results WHERE job_id = %s",
         (job,),
     )
     return dict(cursor.fetchone() or {})

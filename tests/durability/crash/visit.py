@@ -54,7 +54,7 @@ async def run_here(
         await _oban.run_next(jobs.oban, "agents")
         after()
         job = await job.reload()
-        await decide(kind, job)
+        await answer(kind, job)
         if job.state in _ENDED:
             return
     raise AssertionError(f"not ended after {_MAX_ATTEMPTS} attempts: {job}")
@@ -68,13 +68,28 @@ async def await_end(kind: Kind, job: AgentJob, timeout: float = TIMEOUT) -> None
         await asyncio.sleep(0.01)
         with suppress(psycopg.OperationalError, PoolTimeout):
             job = await job.reload()
-            await decide(kind, job)
+            await answer(kind, job)
 
 
-async def decide(kind: Kind, job: AgentJob) -> None:
-    """Be the person who says what became of a tool with an unknown outcome."""
-    if job.state != "scheduled" or job.meta.get("adk_oban_waits") != "decision":
-        return
+async def answer(kind: Kind, job: AgentJob) -> None:
+    """Be the person whom the job asks something."""
+    match job.meta.get("adk_oban_waits") if job.state == "scheduled" else None:
+        case "approval":
+            await _approve(kind, job)
+        case "decision":
+            await _decide(kind, job)
+
+
+async def _approve(kind: Kind, job: AgentJob) -> None:
+    for asked in (await job.status()).approvals:
+        if kind.response is None:
+            await job.approve(asked)
+        else:
+            await job.respond(asked, kind.response)
+
+
+async def _decide(kind: Kind, job: AgentJob) -> None:
+    """Say what became of a tool with an unknown outcome."""
     ran = {name for _, name, _ in effects.begun()}
     for step in await job.undecided():
         if step.tool in ran:

@@ -27,6 +27,7 @@ class Kind:
             only a killed process crashes there: parts of their labels.
         never_twice: Tools that must not run twice, and what they return: a person is
             asked when nobody knows whether they ran.
+        response: What a person answers who is asked; None: yes, it may run.
         conductors: Nodes that only run others, and do it again on each attempt.
         outages: Whether it is also run while processes are stopped, the server dies,
             and the network is cut.
@@ -41,6 +42,7 @@ class Kind:
     width: int = 1
     swallows: tuple[str, ...] = ()
     never_twice: dict[str, Any] = field(default_factory=dict)
+    response: Any = None
     conductors: tuple[str, ...] = ()
     outages: bool = False
     runner_opts: dict[str, Any] = field(default_factory=dict)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from google.adk.tools import ToolContext
+from google.adk.tools import FunctionTool, ToolContext
 
 from durability.crash.effects import effects
 
@@ -33,3 +33,13 @@ async def mark(scope: str, value: str, tool_context: ToolContext) -> str:
         key = f"{scope}{tool_context.agent_name}"
         tool_context.state[key] = [*tool_context.state.get(key, []), value]
         return f"{key} marked"
+
+
+async def pay(amount: int) -> str:
+    """Pay."""
+    with effects.body("tool", "pay", amount):
+        return f"paid {amount}"
+
+
+PAY = FunctionTool(pay, require_confirmation=True)
+"""A tool that runs when a person has said yes."""
