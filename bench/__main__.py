@@ -25,7 +25,7 @@ def main(arguments: list[str]) -> None:
     if asked.sections == [PROFILE]:
         asyncio.run(_profile(asked.agent, asked.slots))
         return
-    report, raw = asyncio.run(_run(asked.sections or list(SECTIONS), asked.quick))
+    report, raw = asyncio.run(_run(asked.sections or list(SECTIONS), asked))
     print(f"\n{report}")
     if asked.json is not None:
         asked.json.write_text(json.dumps(raw, indent=2) + "\n")
@@ -40,6 +40,7 @@ def _parser() -> argparse.ArgumentParser:
         help=f"{', '.join(SECTIONS)} (default: all), or {PROFILE}",
     )  # fmt: skip
     parser.add_argument("--quick", action="store_true", help="a smoke run")
+    parser.add_argument("--seed", type=int, default=1, help="of the soak (default: 1)")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write raw figures")
     parser.add_argument("--write", action="store_true", help=f"write {page.PAGE.name}")
     parser.add_argument("--agent", default="one_turn", help="what to profile")
@@ -53,11 +54,13 @@ def _section(name: str) -> str:
     return name
 
 
-async def _run(names: list[str], quick: bool) -> tuple[str, dict[str, Any]]:
+async def _run(
+    names: list[str], asked: argparse.Namespace
+) -> tuple[str, dict[str, Any]]:
     rows: list[Row] = []
     async with Server() as server:
         about = machine.describe(server)
-        bench = Bench(server, quick)
+        bench = Bench(server, asked.quick, asked.seed)
         for name in names:
             began = time.monotonic()
             print(f"{name} ...", end=" ", flush=True, file=sys.stderr)
@@ -66,7 +69,7 @@ async def _run(names: list[str], quick: bool) -> tuple[str, dict[str, Any]]:
             print(f"{render(found)}\n", flush=True, file=sys.stderr)
             rows += found
     lines = [f"- {name}: {value}" for name, value in about.items()]
-    if quick:
+    if asked.quick:
         lines.append("- a smoke run: the figures mean little")
     return "\n".join([*lines, "", render(rows)]), {"about": about, **bench.raw}
 

@@ -37,6 +37,11 @@ class Member:
         self._process.start()
         theirs.close()
 
+    @property
+    def pid(self) -> int:
+        """The id of the process."""
+        return self._process.pid or 0
+
     async def ready(self) -> None:
         """Wait until it has started."""
         await self._told()

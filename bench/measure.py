@@ -99,11 +99,13 @@ class Bench:
     Attributes:
         server: Its PostgreSQL.
         quick: Whether it is a smoke run.
+        seed: What chance is drawn with.
         raw: All figures, by section.
     """
 
     server: Server
     quick: bool
+    seed: int = 1
     raw: dict[str, Any] = field(default_factory=dict)
 
     def size(self, full: int) -> int:

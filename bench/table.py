@@ -88,6 +88,8 @@ def render(rows: Iterable[Row]) -> str:
 
 def number(value: float) -> str:
     """Return a figure with as many digits as it is worth."""
+    if not value:
+        return "0"
     if abs(value) >= 100:
         return f"{value:,.0f}"
     return f"{value:.1f}" if abs(value) >= 10 else f"{value:.2f}"

@@ -19,6 +19,8 @@ from bench import bare
 from bench.agents import AGENTS, APP, SEEN
 from bench.profiling import Profiler
 from bench.sends import Sends
+from bench.soak import notes
+from bench.soak.clerk import CLERK
 from bench.stock import QUEUE, URL, Noop
 from bench.usage import Usage, resident
 
@@ -176,7 +178,7 @@ class Worker:
             return AdkOban(
                 spec.dsn,
                 queues=queues,
-                agents=AGENTS,
+                agents=dict(AGENTS, clerk=CLERK),
                 node=spec.node,
                 backoff=lambda _job: 0,
             )
@@ -213,6 +215,7 @@ async def fill_session(dsn: str, user: str, session: str, events: int) -> None:
 def work(spec: Spec, pipe: Connection) -> None:
     """Be a worker process; what fails is in its job's row, and not printed."""
     logging.disable(logging.CRITICAL)
+    os.environ[notes.DSN] = spec.dsn
     os.environ[URL] = spec.dsn.replace("postgresql:", "postgresql+psycopg:", 1)
     try:
         asyncio.run(Worker(spec, pipe).serve())

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from bench import page
+from bench.soak.followers import Amiss
 from bench.table import Row, render
 
 from processes import ROOT
@@ -34,6 +35,33 @@ async def test_a_section_has_its_row_and_its_raw_figures(tmp_path: Path) -> None
     for (round_,) in figures["noop"].values():
         assert round_["jobs_per_second"] > 0
         assert round_["cpu_ms"] > 0
+
+
+@pytest.mark.timeout(120)
+async def test_a_short_soak_finds_nothing(tmp_path: Path) -> None:
+    raw = tmp_path / "raw.json"
+    status, said = await bench("soak", "--quick", "--json", str(raw))
+    assert status == 0, said
+    found = json.loads(raw.read_text())["soak"]
+    assert found["failures"] == []
+    assert found["right"] == found["plan"]["jobs"]
+    assert found["seen"] == found["there"] > 0
+    assert found["kills"] > 0
+
+
+@pytest.mark.parametrize(
+    ("seen", "amiss"),
+    [
+        ("abc", Amiss(gaps=0, repeats=0, disorder=0)),
+        ("ac", Amiss(gaps=1, repeats=0, disorder=0)),
+        ("abbc", Amiss(gaps=0, repeats=1, disorder=0)),
+        ("acb", Amiss(gaps=0, repeats=0, disorder=1)),
+        ("abcd", Amiss(gaps=0, repeats=1, disorder=0)),
+        ("", Amiss(gaps=3, repeats=0, disorder=0)),
+    ],
+)
+def test_a_follower_that_saw_something_else_is_found(seen: str, amiss: Amiss) -> None:
+    assert Amiss.of(seen, "abc") == amiss
 
 
 async def test_an_unknown_section_is_refused_by_name() -> None:
