@@ -9,7 +9,7 @@ from typing import Any
 import psycopg
 import pytest
 from fastapi.openapi.models import APIKey
-from google.adk.auth import AuthConfig
+from google.adk.auth import AuthConfig, AuthCredential
 from google.adk.tools import LongRunningFunctionTool
 from google.adk.tools.base_tool import BaseTool
 from google.adk.tools.tool_context import ToolContext
@@ -117,6 +117,40 @@ async def test_a_credential_that_nobody_gives_in_time_cancels_the_job(
 
         assert await inbox.run() == "cancelled"
         assert "nobody answered" in inbox.job.errors[-1]["error"]
+
+
+async def test_a_credential_is_given_by_filling_in_what_was_asked(desk):
+    scheme = APIKey.model_validate({"in": "header", "name": "key"})
+    own = AuthCredential(
+        auth_type="oauth2", oauth2={"client_id": "me", "client_secret": "mine"}
+    )
+    wanted = AuthConfig(auth_scheme=scheme, raw_auth_credential=own, credential_key="k")
+    got: list[Any] = []
+
+    async def read(tool_context: ToolContext) -> str:
+        """Read."""
+        given = tool_context.get_auth_response(wanted)
+        if given is None:
+            tool_context.request_credential(wanted)
+            return "pending"
+        got.append(given.api_key)
+        return "read"
+
+    async with desk.client(agent("a", call("read"), "done", tools=[read])) as jobs:
+        inbox = await desk.start(jobs)
+        asked = await inbox.asked()
+        config = asked.payload["authConfig"]
+        assert "mine" not in str(asked.payload)
+        key = {"authType": "apiKey", "apiKey": "s3cret"}
+
+        given = await inbox.job.respond(
+            asked.id, {**config, "exchangedAuthCredential": key}
+        )
+
+        assert (given.response, await inbox.text(), got) == (None, "done", ["s3cret"])
+        told = str([event async for event in inbox.job.events()])
+        assert "***" not in str((await inbox.session()).events)
+        assert "answered" in told
 
 
 @pytest.mark.parametrize("answered", [False, True])

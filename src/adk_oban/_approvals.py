@@ -28,7 +28,11 @@ WAITS = "approval"
 
 _NUMBERS = ("job_id", "after", "limit")
 _TEXTS = ("user_id", "session_id", "app_name", "agent", "tool")
-_SECRET = re.compile("secret|password|token|api_?key|auth_?code", re.IGNORECASE)
+_SECRET = re.compile(
+    "(client_?secret|password|(access_?|refresh_?|id_?)?token|api_?key|auth_?code)",
+    re.IGNORECASE,
+)
+_MASK = "***"
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +111,8 @@ class Approvals:
         Raises:
             AlreadyAnsweredError: Somebody was faster, or the deadline has passed.
         """
+        if approval.kind == "credential":
+            reply = await self._with_secrets(approval, reply)
         values = {
             "id": approval.id,
             **asdict(reply),
@@ -200,6 +206,13 @@ class Approvals:
                 f"job {approval.job_id} has no undecided step {step_id!r} any more"
             )
 
+    async def _with_secrets(self, approval: Approval, reply: Reply) -> Reply:
+        # People answer with what they were shown.
+        async with autocommit(self._pool) as conn:
+            asked = await self._get(conn, approval.id) or approval
+        config = asked.payload.get("authConfig", asked.payload.get("auth_config"))
+        return replace(reply, response=_unmasked(reply.response, config))
+
     async def _get(
         self, conn: AsyncConnection[Any], approval_id: int
     ) -> Approval | None:
@@ -221,11 +234,25 @@ def _without_secrets(value: Any) -> Any:
     match value:
         case dict():
             return {
-                key: "***" if _SECRET.search(key) and each else _without_secrets(each)
+                key: _MASK
+                if _SECRET.fullmatch(key) and each
+                else _without_secrets(each)
                 for key, each in value.items()
             }
         case list():
             return [_without_secrets(each) for each in value]
+    return value
+
+
+def _unmasked(value: Any, asked: Any) -> Any:
+    """Return an answer with what was masked in the question as it was asked."""
+    if value == _MASK:
+        return asked
+    match value, asked:
+        case dict(), dict():
+            return {key: _unmasked(each, asked.get(key)) for key, each in value.items()}
+        case list(), list() if len(value) == len(asked):
+            return [_unmasked(*pair) for pair in zip(value, asked, strict=True)]
     return value
 
 
